@@ -3,14 +3,18 @@
 
 use crate::host::{Recording, can_record, free_port, has, shared, wait_for};
 use crate::judged::{Lab, PYTHON, beside, diff, expect_first, has_python, server};
+use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
-/// Two runs that do the same match.
+/// Nothing grows in one of two runs that do the same. Their time is the machine's affair.
 #[track_caller]
-fn expect_match(a: &Path, b: &Path) {
-    let report = diff(a, b).expect(0).json();
-    assert_eq!(report["causes"].as_array().map(Vec::len), Some(0), "{:#}", report["causes"]);
+fn expect_no_growth(a: &Path, b: &Path) {
+    let report = diff(a, b).json();
+    let grows = |cause: &Value| cause["kind"] == "descriptors" || cause["kind"] == "memory";
+    assert!(!report["causes"].as_array().unwrap().iter().any(grows), "{:#}", report["causes"]);
+    assert_ne!(report["metrics"]["resources"]["pass"], false, "{:#}", report["metrics"]["resources"]);
+    assert_ne!(report["metrics"]["alignment"]["pass"], false, "{:#}", report["metrics"]["alignment"]);
 }
 
 #[test]
@@ -48,7 +52,7 @@ os._exit(0)
     assert!(text.contains("were not closed there"), "{text}");
     let program = lab.path("program.py");
     let again = lab.record("again.ctr", &[PYTHON, program.to_str().unwrap(), "good"]);
-    expect_match(&healthy, &again);
+    expect_no_growth(&healthy, &again);
 }
 
 /// Answers each client with a line; keeps its end of a connection that the client has left when it is `bad`.
@@ -88,7 +92,7 @@ fn a_server_that_keeps_what_its_clients_have_left_is_told() {
         lab.path(name)
     };
     let healthy = record("healthy.ctr", "good");
-    expect_match(&healthy, &record("again.ctr", "good"));
+    expect_no_growth(&healthy, &record("again.ctr", "good"));
     expect_first(
         &(healthy, record("bad.ctr", "bad")),
         "descriptors",
@@ -133,7 +137,7 @@ int main(int argc, char **argv) {
     let bytes = |side: &str| cause[side]["bytes"].as_u64().unwrap();
     assert!(bytes("after") > 150 << 20 && bytes("before") < 20 << 20, "{cause:#}");
     assert_eq!(report["metrics"]["resources"]["pass"], false, "{:#}", report["metrics"]["resources"]);
-    expect_match(&healthy, &lab.record("again.ctr", &[program, "good"]));
+    expect_no_growth(&healthy, &lab.record("again.ctr", &[program, "good"]));
 }
 
 #[test]
@@ -159,5 +163,5 @@ for i in range(50):
     );
     assert!(report["causes"][0]["after"]["bytes"].as_u64().unwrap() > 40 << 20, "{:#}", report["causes"]);
     let program = lab.path("program.py");
-    expect_match(&healthy, &lab.record("again.ctr", &[PYTHON, program.to_str().unwrap(), "good"]));
+    expect_no_growth(&healthy, &lab.record("again.ctr", &[PYTHON, program.to_str().unwrap(), "good"]));
 }

@@ -25,19 +25,21 @@ impl Builder<'_> {
         }
         self.looked_at += all;
         let open: Vec<Descriptor> = self.fds.descriptors(tgid).map(|(_, descriptor)| *descriptor).collect();
-        let mut names: FxHashMap<NameId, u64> = FxHashMap::default();
+        let mut names: FxHashMap<NameId, (u64, bool)> = FxHashMap::default();
         let mut count = 0;
         for descriptor in open {
             let target = self.descriptor_target(descriptor);
             if !self.serves(process, target) {
-                *names.entry(target.name).or_default() += 1;
+                names.entry(target.name).or_insert((0, target.stream.is_some())).0 += 1;
                 count += 1;
             }
         }
         let mut kinds: FxHashMap<&str, (&str, u64)> = FxHashMap::default();
-        for (id, n) in names {
+        for (id, (n, is_stream)) in names {
             let exact = self.names.exact(id);
             let name = self.names.blanked(id).unwrap_or(exact);
+            // Files of many names are a cache, however alike the names are.
+            let name = if is_stream { name } else { exact };
             let (shown, sum) = kinds.entry(name).or_insert((exact, 0));
             if *shown != exact {
                 *shown = name;

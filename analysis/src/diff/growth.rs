@@ -60,10 +60,10 @@ impl Growth {
         Self { kept: kept(models, pairing), memory }
     }
 
-    /// Descriptors that one of the runs holds more of in the end, of what was recorded: the worst family.
-    pub(super) fn descriptors_apart(&self) -> Option<f64> {
-        let apart = |kept: &Kept| kept.held.apart() as f64 / kept.held.recorded.max(1) as f64;
-        self.kept.iter().map(apart).reduce(f64::max)
+    /// The descriptors that a family of tasks holds in the end, and the difference, of what was recorded; the worst family.
+    pub(super) fn descriptors(&self) -> Option<(Both<u64>, f64)> {
+        let apart = |kept: &Kept| (kept.held, kept.held.apart() as f64 / kept.held.recorded.max(1) as f64);
+        self.kept.iter().map(apart).reduce(|x, y| if y.1 > x.1 { y } else { x })
     }
 
     /// As causes, the one that is more of its kind first.

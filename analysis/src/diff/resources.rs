@@ -81,7 +81,7 @@ fn distance(levels: Both<&[f64]>) -> Option<Distance> {
 fn ranked(level: &[f64], bins: usize) -> Vec<f64> {
     let mut sorted = level.to_vec();
     sorted.sort_by(f64::total_cmp);
-    (0..bins).map(|i| sorted[i * sorted.len() / bins]).collect()
+    (1..=bins).map(|i| sorted[(i * sorted.len()).div_ceil(bins) - 1]).collect()
 }
 
 /// What a counter did since the first operation.
@@ -130,8 +130,9 @@ pub(crate) fn resources(models: Both<&Model>, pairing: &Pairing<'_>, rows: &mut 
             apart.peak() * 100.0
         ));
     }
-    if let Some(apart) = growth.descriptors_apart() {
+    if let Some((held, apart)) = growth.descriptors() {
         judged = worse(judged, apart);
+        notes.push(format!("at the end {} → {} descriptors of one process", held.recorded, held.other));
         n += 1;
     }
     let value = judged.or(within);
