@@ -18,6 +18,7 @@ use crate::target;
 use ctrace_abi::UNNAMED_GROUP;
 use ctrace_format::Container;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -67,6 +68,22 @@ struct Pending {
     since: Instant,
 }
 
+/// Which containers had processes when they were looked at, and which had none any more.
+#[derive(Default)]
+struct Occupied(BTreeMap<u32, bool>);
+
+impl Occupied {
+    /// Notes whether a container has processes now. Whether it has ended: it had some once, and had none at this look and
+    /// the one before, so that the ends of the last ones are told first.
+    fn has_ended(&mut self, container: u32, has_some: bool) -> bool {
+        if has_some {
+            self.0.insert(container, false);
+            return false;
+        }
+        self.0.get_mut(&container).is_some_and(|was_empty| std::mem::replace(was_empty, true))
+    }
+}
+
 /// The `follow` thread.
 pub(crate) struct Follower {
     pub(crate) source: Option<Source>,
@@ -94,6 +111,7 @@ impl Follower {
         });
         let mut pending: Vec<Pending> = Vec::new();
         let mut checked = Instant::now();
+        let mut occupied = Occupied::default();
         // A pod whose last group went is asked about until it is not ready.
         while !self.shared.stop.load(Ordering::Acquire) && !self.live.is_over() {
             let mut fds = [PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
@@ -118,6 +136,7 @@ impl Follower {
             pending.retain(|group| !self.settle(group));
             if removed || checked.elapsed() >= CHECK_EVERY {
                 checked = Instant::now();
+                removed |= self.emptied(&mut occupied);
                 self.check(removed);
             }
         }
@@ -189,6 +208,18 @@ impl Follower {
         }
         self.tell(Vec::new());
         true
+    }
+
+    /// Containers of which nobody is left have ended: their groups may stay until somebody removes what the runtime keeps
+    /// of them. Whether there were any.
+    fn emptied(&mut self, occupied: &mut Occupied) -> bool {
+        let mut any = false;
+        for group in self.live.groups().into_iter().filter(|group| group.number < UNNAMED_GROUP) {
+            if occupied.has_ended(group.number, !group.cgroup.processes().is_empty()) {
+                any |= self.removed(group.cgroup.id, clock::boottime_ns());
+            }
+        }
+        any
     }
 
     /// Whether the scope is over; and groups whose removal was not reported.
@@ -272,6 +303,14 @@ mod tests {
         };
         record.path[..path.len()].copy_from_slice(path.as_bytes());
         record
+    }
+
+    #[test]
+    fn a_container_has_ended_when_it_had_processes_and_has_none() {
+        let mut occupied = Occupied::default();
+        let looks = [false, false, true, false, true, false, false];
+        let ended = looks.map(|has_some| occupied.has_ended(3, has_some));
+        assert_eq!(ended, [false, false, false, false, false, false, true]);
     }
 
     #[test]

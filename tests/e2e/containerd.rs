@@ -194,6 +194,21 @@ impl Containerd {
             .unwrap();
     }
 
+    /// A container that no pod has, by the runtime's own tool: what is kept of it stays when it has ended.
+    pub(crate) fn plain(&self, id: &str, script: &str) {
+        let root = self.folder.path().join("image/root");
+        let run = ["run", "-d", "--rootfs", root.to_str().unwrap(), id, "/bin/sh", "-c", script];
+        let ran = Command::new("ctr").args(["-a", &self.socket()]).args(run).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+
+    /// Ends a container of [`Self::plain`] and removes it.
+    pub(crate) fn remove_plain(&self, id: &str) {
+        for args in [&["tasks", "rm", "-f", id][..], &["containers", "rm", id]] {
+            let _ = Command::new("ctr").args(["-a", &self.socket()]).args(args).output().unwrap();
+        }
+    }
+
     /// Ends a container and removes it.
     pub(crate) fn remove_container(&self, id: &str) {
         self.stop_container(id, 0);

@@ -92,3 +92,29 @@ fn who_came_into_a_container_is_told_from_the_application_and_the_runtime() {
         node.remove_pod(&pod.id);
     }
 }
+
+#[test]
+fn a_container_without_a_pod_that_ends_is_told_and_ends_its_recording() {
+    let _host = shared();
+    let Some(node) = Containerd::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let socket = node.socket();
+    for (id, script) in [("ends", "sleep 3; exit 3"), ("stays", "sleep 1000")] {
+        node.plain(id, script);
+        let triggers = ["--trigger", "container-exit", "--trigger", "container-exit!=0"];
+        let target = ["--container", id, "--cri-socket", &socket];
+        let args: Vec<&str> = target.iter().chain(&triggers).copied().collect();
+        let recording = Recording::start(&args, &dir.path().join(format!("{id}.ctr")));
+        let said = if id == "ends" {
+            let (code, said) = recording.finish();
+            assert_eq!(code, Some(0), "{said}");
+            assert!(said.contains("trigger container-exit!=0: container ends ended with status 3"), "{said}");
+            said
+        } else {
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            recording.end()
+        };
+        assert_eq!(said.contains("trigger container-exit"), id == "ends", "{said}");
+        node.remove_plain(id);
+    }
+}

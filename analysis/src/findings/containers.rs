@@ -2,7 +2,7 @@
 
 use super::Facts;
 use super::people::ProcessId;
-use super::words::{count, span};
+use super::words::{count, span, times};
 use ctrace_format::Container;
 
 /// A container as a sentence names it.
@@ -47,9 +47,9 @@ pub(super) fn starts(facts: &Facts<'_>, process: ProcessId) -> String {
         1 if before.is_empty() => String::new(),
         1 => format!(": container {} was started once more{before}", name(container)),
         n => format!(
-            ": container {} was started {} times in {}{before}",
+            ": container {} was started {} in {}{before}",
             name(container),
-            count(n),
+            times(n),
             span(last.from_ns.saturating_sub(if first.from_ns == 0 { 0 } else { first.from_ns }))
         ),
     }

@@ -112,7 +112,7 @@ impl Stops {
                 if let Some(again) = again {
                     let _ = write!(
                         sentence,
-                        "; the container was started again at {} (so does who finds it unhealthy, or changes it)",
+                        "; the container was started again at {} (as after a failed liveness probe)",
                         at(again)
                     );
                 }
