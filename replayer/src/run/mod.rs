@@ -355,6 +355,11 @@ impl Running {
         &self.enforcement
     }
 
+    /// Things of the environment that could not be built; later they are in the outcome.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
     /// The sandbox as it is now: how far it is from the host, and what bounds it.
     pub fn inspect(&self) -> Description {
         Description::look(self)
