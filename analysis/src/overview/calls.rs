@@ -28,6 +28,7 @@ pub struct CallCounts {
     /// What was used.
     pub spent: Spent,
     containers: BTreeMap<u32, ContainerCount>,
+    unread: u64,
 }
 
 /// Calls of one name.
@@ -114,8 +115,22 @@ impl CallCounts {
     pub fn of(trace: &Trace) -> Self {
         let mut this = Self::default();
         let containers = Containers::of(trace);
-        let classes = vec![Class::Syscall, Class::Resource, Class::Usage, Class::Block, Class::Uring];
-        for event in trace.events(&Filter { classes, ..Filter::default() }).flatten() {
+        let classes = vec![
+            Class::Syscall,
+            Class::Resource,
+            Class::Usage,
+            Class::Block,
+            Class::Uring,
+            // For nothing but to see whether they can be read.
+            Class::Process,
+            Class::Signal,
+            Class::Dns,
+        ];
+        for event in trace.events(&Filter { classes, ..Filter::default() }) {
+            let Ok(event) = event else {
+                this.unread += 1;
+                continue;
+            };
             match &event {
                 Event::Syscall(e) if !e.flags.contains(SyscallFlags::ENGINE) => {
                     this.call(trace, &containers, e);
@@ -161,6 +176,11 @@ impl CallCounts {
         if e.metric == Metric::CpuNs {
             self.cpu.add(e.value);
         }
+    }
+
+    /// Parts of the trace that could not be read.
+    pub fn unread(&self) -> u64 {
+        self.unread
     }
 
     /// The calls by name, the most frequent first.

@@ -1,7 +1,7 @@
 //! What makes a file tell little.
 
 use super::Lost;
-use ctrace_format::{Class, State, Trace};
+use ctrace_format::{Class, Damage, State, Trace};
 
 /// A reason for which a trace tells less than a recording does: that nothing stands out in it says little then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Doubt {
     }
 }
 
-pub(super) fn of(trace: &Trace, lost: &Lost) -> Vec<Doubt> {
+pub(super) fn of(trace: &Trace, lost: &Lost, unread: u64) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     if trace.counts().iter().all(|(class, n)| *n == 0 || !is_of_workload(*class)) {
         doubts.push(Doubt::Empty);
@@ -50,8 +50,13 @@ pub(super) fn of(trace: &Trace, lost: &Lost) -> Vec<Doubt> {
     if trace.state() == State::Torn {
         doubts.push(Doubt::Cut { after_ns: trace.end_ns() });
     }
-    // The end that a torn file lacks is no part of it.
-    let damage: Vec<_> = trace.damage().iter().filter(|d| d.bytes > 0 || d.lost.is_some()).collect();
+    // The end of a torn file was told above.
+    let is_end = |d: &Damage| {
+        trace.state() == State::Torn
+            && d.lost.is_none()
+            && d.offset.saturating_add(d.bytes) >= trace.file_bytes()
+    };
+    let damage: Vec<&Damage> = trace.damage().iter().filter(|d| !is_end(d)).collect();
     if !damage.is_empty() {
         let events = damage.iter().filter_map(|d| d.lost).map(|lost| lost.count).sum();
         doubts.push(Doubt::Damaged { parts: damage.len() as u64, events });
@@ -59,6 +64,21 @@ pub(super) fn of(trace: &Trace, lost: &Lost) -> Vec<Doubt> {
     if let Some((from_ns, events)) = lost.cut {
         doubts.push(Doubt::Unwritten { from_ns, events });
     }
+    with_unread(doubts, unread)
+}
+
+/// The same, where so many parts could not be read besides.
+pub(super) fn with_unread(mut doubts: Vec<Doubt>, unread: u64) -> Vec<Doubt> {
+    if unread == 0 {
+        return doubts;
+    }
+    for doubt in &mut doubts {
+        if let Doubt::Damaged { parts, .. } = doubt {
+            *parts += unread;
+            return doubts;
+        }
+    }
+    doubts.push(Doubt::Damaged { parts: unread, events: 0 });
     doubts
 }
 

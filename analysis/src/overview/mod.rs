@@ -37,8 +37,8 @@ pub struct Overview {
     pub network: Network,
     /// Where clocks were set, or stood still.
     pub jumps: Vec<Jump>,
-    /// What makes the file tell less than a recording does; the gravest first.
-    pub doubts: Vec<Doubt>,
+    /// What makes the file tell less than a recording does, as far as that is known without reading all of it.
+    doubts: Vec<Doubt>,
 }
 
 /// Events that were seen and are not in the trace.
@@ -79,7 +79,12 @@ impl Overview {
         let mut connections: HashSet<SockCookie> = HashSet::new();
         let mut clock = Jumps::default();
         let classes = vec![Class::Loss, Class::Connection, Class::Anchor, Class::Aggregate];
-        for event in trace.events(&Filter { classes, ..Filter::default() }).flatten() {
+        let mut unread = 0;
+        for event in trace.events(&Filter { classes, ..Filter::default() }) {
+            let Ok(event) = event else {
+                unread += 1;
+                continue;
+            };
             match event {
                 Event::Loss(e) => this.lost.add(&e),
                 Event::Anchor(e) => clock.add(e),
@@ -94,8 +99,14 @@ impl Overview {
         }
         this.network.connections = connections.len() as u64;
         this.jumps = clock.found;
-        this.doubts = doubts::of(trace, &this.lost);
+        this.doubts = doubts::of(trace, &this.lost, unread);
         this
+    }
+
+    /// What makes the file tell less than a recording does. `calls`: those of the same trace, if they were counted; damage
+    /// within them is known only then.
+    pub fn doubts(&self, calls: Option<&CallCounts>) -> Vec<Doubt> {
+        doubts::with_unread(self.doubts.clone(), calls.map_or(0, CallCounts::unread))
     }
 }
 

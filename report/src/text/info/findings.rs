@@ -22,7 +22,7 @@ pub(super) fn lines(info: &Info, paint: Paint) -> Vec<String> {
     let shown = if telling.is_empty() { &notes } else { &telling };
     // Where nobody did anything, the call that everybody is in is what there is to tell.
     let hangs = notes.first().is_some_and(|note| note.kind == Kind::Hang);
-    let little: Vec<String> = info.overview.doubts.iter().map(doubts::text).collect();
+    let little: Vec<String> = info.overview.doubts(info.calls).iter().map(doubts::text).collect();
     if telling.is_empty() && !little.is_empty() {
         lines.push(paint.paint(Style::Yellow, &format!("this file tells little: {}", little.join("; "))));
     } else if telling.is_empty() && !hangs && info.account.is_some() {

@@ -55,7 +55,7 @@ impl Info<'_> {
             "blind": header.blind,
             "unlearnt": trace.unlearnt(),
             "cut": lost.cut.map(|(from_ns, events)| json!({"from_ns": from_ns, "events": events})),
-            "doubts": overview.doubts.iter().map(doubts::json).collect::<Vec<_>>(),
+            "doubts": overview.doubts(self.calls).iter().map(doubts::json).collect::<Vec<_>>(),
             "redaction": {
                 "policy": Policy::of_header(&header.redaction).name(), "header": header.redaction,
                 "counts": summary.map(|s| &s.redacted),
