@@ -34,7 +34,7 @@ impl Groups {
 
     /// Decides of a task of which it was not known into whose group it came.
     pub(crate) fn decide(&self, came: &mut Came, group: u32) {
-        if std::mem::take(&mut came.undecided) {
+        if std::mem::take(&mut came.undecided) && came.origin.is_none() {
             came.origin = self.arrival(group);
         }
     }
