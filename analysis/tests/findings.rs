@@ -400,7 +400,7 @@ fn a_lock_that_is_handed_on_is_told_and_workers_that_wait_for_work_are_not() {
         assert_eq!(found.len(), usize::from(by_those_who_wait), "{found:#?}");
         if let Some(found) = found.first() {
             assert_eq!((found.kind, found.level), (Kind::LockWait, Level::Cause), "{found:#?}");
-            assert!(found.sentence.contains("each had it for 5.0 ms (median)"), "{found:#?}");
+            assert!(found.sentence.contains("each had it for 5.1 ms (median)"), "{found:#?}");
         }
     }
 }
