@@ -221,9 +221,8 @@ fn own_effects(call: Call, s: &Syscall) -> [Option<Effect>; 2] {
         Call::CloseRange => {
             let unshares = (s.args[2] & CLOSE_RANGE_UNSHARE != 0).then_some(Effect::Unshares);
             let marks = s.args[2] & CLOSE_RANGE_CLOEXEC != 0;
-            let changes = range(s).map(|(first, last)| match marks {
-                true => Effect::MarksRange { first, last },
-                false => Effect::ClosesRange { first, last },
+            let changes = range(s).map(|(first, last)| {
+                if marks { Effect::MarksRange { first, last } } else { Effect::ClosesRange { first, last } }
             });
             [unshares, changes]
         }
@@ -411,7 +410,7 @@ mod tests {
         let mut receive = completed([4, 0, MSG_CMSG_CLOEXEC, 0, 0, 0], 1);
         let fds = [5, -1, 6].map(|fd| PassedFd { fd, object: None }).to_vec();
         receive.details.push(Detail::Passed { arg: 1, message: 0, fds });
-        let got: Vec<_> = effects(Call::Recvmsg, &receive).map(|effect| effect.taken()).collect();
+        let got: Vec<_> = effects(Call::Recvmsg, &receive).map(Effect::taken).collect();
         assert_eq!(got, [Some(5), Some(6)]);
         let cloexec = |e: Effect| matches!(e, Effect::Receives { cloexec: true, .. });
         assert!(effects(Call::Recvmsg, &receive).all(cloexec));

@@ -297,7 +297,7 @@ impl<S: Stands> Tables<S> {
     }
 
     /// All tables.
-    pub fn iter(&self) -> impl Iterator<Item = &Table<S>> {
+    pub fn all(&self) -> impl Iterator<Item = &Table<S>> {
         self.all.iter()
     }
 

@@ -33,9 +33,9 @@ struct Origin {
 
 /// A descriptor stands for where it came from: an index into [`Table::origins`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct From(usize);
+struct OriginIx(usize);
 
-impl Stands for From {
+impl Stands for OriginIx {
     type Key = ();
     type Past = ();
 
@@ -49,7 +49,7 @@ impl Stands for From {
 
 #[derive(Debug, Default)]
 struct Table {
-    open: fds::Table<From>,
+    open: fds::Table<OriginIx>,
     origins: Vec<((Call, Place), Origin)>,
     index: FxHashMap<(Call, Place), usize>,
     /// Open when it was first seen.
@@ -242,7 +242,7 @@ impl Table {
     fn open(&mut self, fd: i32, call: Call, place: Place, t_ns: u64) {
         self.highest = self.highest.max(fd);
         self.opened += 1;
-        if let Some(Slot { what: From(at), .. }) = self.open.get(fd) {
+        if let Some(Slot { what: OriginIx(at), .. }) = self.open.get(fd) {
             // It was closed unseen, or its close has not returned yet.
             self.origins[*at].1.closed += 1;
         }
@@ -252,7 +252,7 @@ impl Table {
         };
         self.count(at, t_ns);
         if self.open.slots().len() < MAX_OPEN {
-            self.open.take(fd, Slot { what: From(at), cloexec: false, since_ns: t_ns });
+            self.open.take(fd, Slot { what: OriginIx(at), cloexec: false, since_ns: t_ns });
         }
     }
 
@@ -275,13 +275,13 @@ impl Table {
     }
 
     fn close(&mut self, fd: i32, began_ns: u64) {
-        if let Some(Closing::Present(Slot { what: From(at), .. })) = self.open.close(fd, began_ns) {
+        if let Some(Closing::Present(Slot { what: OriginIx(at), .. })) = self.open.close(fd, began_ns) {
             self.origins[at].1.closed += 1;
         }
     }
 
     fn close_range(&mut self, first: i32, last: i32) {
-        for (_, Slot { what: From(at), .. }) in self.open.inside(first, last) {
+        for (_, Slot { what: OriginIx(at), .. }) in self.open.inside(first, last) {
             self.origins[*at].1.closed += 1;
         }
         self.open.remove_range(first, last);
@@ -298,7 +298,7 @@ impl Table {
         if let Some(at) = self.origin(Call::Connect, place) {
             self.origins[before].1.opened -= 1;
             self.count(at, t_ns);
-            self.open.change(fd, |from| *from = From(at));
+            self.open.change(fd, |from| *from = OriginIx(at));
         }
     }
 

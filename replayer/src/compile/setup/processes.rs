@@ -62,7 +62,7 @@ pub(super) fn tree(lower: &mut Lower<'_>) -> Result<(), CompileError> {
     let base: u32 = lower
         .world
         .files
-        .iter()
+        .all()
         .filter_map(|f| f.slots().last().map(|(fd, _)| fd))
         .max()
         .map_or(64, |fd| fd.saturating_add(1).clamp(64, 1 << 16) as u32);
