@@ -59,14 +59,6 @@ const fn cause<'a>(
     Expected { kind, level: "cause", role, object, count, words }
 }
 
-/// Fails the test if a sentence is about what the runtime does before the application begins.
-#[track_caller]
-fn expect_nothing_of_the_runtime(info: &Value) {
-    let all = info["findings"].as_array().unwrap();
-    let of_runtime = |f: &&Value| f["role"].as_str().is_some_and(|role| role.starts_with("runc"));
-    assert_eq!(all.iter().filter(of_runtime).collect::<Vec<_>>(), Vec::<&Value>::new());
-}
-
 #[test]
 fn a_container_that_ends_for_a_missing_file_again_and_again() {
     let _host = alone();
@@ -83,7 +75,6 @@ fn a_container_that_ends_for_a_missing_file_again_and_again() {
     ];
     expect_first(&info, &cause("missing-file", "checkout", "/etc/checkout/config.yaml", 4..=4, &words));
     assert_eq!(info["findings"][0]["errno"], "ENOENT");
-    expect_nothing_of_the_runtime(&info);
 
     let watched = Watched::new(&node, "well");
     watched.container("log", 0, SIDECAR);
