@@ -23,7 +23,7 @@ impl Counts {
         for lane in &pairing.lanes {
             for run in Run::BOTH {
                 let mut last = None;
-                for op in lane.seqs.of(run).into_iter().flat_map(|s| s.iter()) {
+                for op in lane.seqs.of(run).iter().flat_map(|s| s.iter()) {
                     let base = joint.base(run, op);
                     *out.ops.entry((lane.family, base)).or_default().of_mut(run) += 1;
                     if let Some(last) = last {
@@ -62,6 +62,7 @@ impl Counts {
 
     /// Calls whose arguments are not known stand for those of their name and outcome that the other run is short of.
     fn settle(&mut self, joint: &Joint<'_>) {
+        type Short = Both<Vec<(u32, u32)>>;
         let mut wild: Vec<(u32, u32)> =
             self.ops.keys().copied().filter(|(_, base)| joint.bases[*base as usize].wild).collect();
         if wild.is_empty() {
@@ -69,7 +70,7 @@ impl Counts {
         }
         wild.sort_unstable();
         // The operations that either run is short of; who is served goes, so that nobody is looked at in vain.
-        let mut short: BTreeMap<(u32, u32, Outcome), Both<Vec<(u32, u32)>>> = BTreeMap::new();
+        let mut short: BTreeMap<(u32, u32, Outcome), Short> = BTreeMap::new();
         let mut known: Vec<(u32, u32)> =
             self.ops.keys().copied().filter(|(_, base)| !joint.bases[*base as usize].wild).collect();
         known.sort_unstable_by(|x, y| y.cmp(x));

@@ -132,7 +132,7 @@ fn episodes(
     let mut times: BTreeMap<(u32, u32), Vec<u64>> = BTreeMap::new();
     if remarkable.iter().any(|r| *r) {
         for lane in &pairing.lanes {
-            for op in lane.seqs.of(run).into_iter().flat_map(|s| s.iter()) {
+            for op in lane.seqs.of(run).iter().flat_map(|s| s.iter()) {
                 let base = joint.base(run, op);
                 if remarkable[base as usize] {
                     let list = times.entry((lane.family, base)).or_default();

@@ -125,9 +125,8 @@ fn kind(held: Both<&Held>, run: Run) -> Option<(String, u64)> {
 /// Descriptors of a kind in words: what they are, and whom they lead to.
 fn of_kind(name: &str) -> String {
     let name = shorten(name, 80);
-    match name.split_once(" to ") {
-        Some(("tcp" | "udp" | "unix", peer)) => return format!("sockets to {peer}"),
-        _ => {}
+    if let Some(("tcp" | "udp" | "unix", peer)) = name.split_once(" to ") {
+        return format!("sockets to {peer}");
     }
     match name.split_once(" at ") {
         Some(("tcp" | "unix", local)) => format!("sockets of clients of {local} that have left"),

@@ -85,7 +85,7 @@ fn ranked(level: &[f64], bins: usize) -> Vec<f64> {
 }
 
 /// What a counter did since the first operation.
-fn since_first<'m>(model: &'m Model, metric: Metric) -> Option<&'m [f64]> {
+fn since_first(model: &Model, metric: Metric) -> Option<&[f64]> {
     let series: &Series = model.series.iter().find(|s| s.metric == metric)?;
     let from = (model.first_ns / BIN_NS) as usize;
     series.bins.get(from..).filter(|bins| bins.len() >= FEWEST_BINS)
