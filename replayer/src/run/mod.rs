@@ -350,6 +350,11 @@ impl Running {
         self.root_pid
     }
 
+    /// Things of the environment that could not be built.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
     /// How the replay is bounded as a whole.
     pub fn enforcement(&self) -> &Enforcement {
         &self.enforcement

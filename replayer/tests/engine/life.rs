@@ -360,7 +360,7 @@ fn the_program_is_not_copied_and_leaves_no_name() {
         Err(error) => panic!("{error:?}"),
     };
     let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", running.root_pid())).unwrap();
-    if let Some(why) = running.copied() {
+    if let Some(why) = running.inspect().program_in_memory {
         assert!(!mounts.contains("/dev/.ctrace/carrier/program"), "{mounts}");
         return eprintln!("skipped: this host's temporary files cannot be mounted: {why}");
     }

@@ -70,7 +70,7 @@ fn device_nodes_of_the_host_stay_as_they_are() {
     script.push(0, call(libc::SYS_inotify_add_watch).imm(0, 6).arg(1, Sel::Data, null).imm(2, 0xfff));
     script.push(0, Step::of(Kind::Park));
     let Some(mut running) = script.begin() else { return };
-    let Layers { own_devices, .. } = running.layers();
+    let Layers { own_devices, .. } = running.inspect().layers;
     running.release().unwrap();
     let outcome = running.observe().unwrap();
     assert_eq!(outcome.ended, Ended::Completed, "{outcome:#?}");
@@ -269,7 +269,7 @@ fn keys_and_what_proc_tells_of_the_host_are_hidden() {
     script.push(0, returns(libc::SYS_keyctl, -i64::from(libc::EPERM)).imm(0, 11).imm(1, key as u64));
     script.exit(0);
     let Some(running) = script.begin() else { return };
-    assert!(!has_keys || running.layers().own_keyring);
+    assert!(!has_keys || running.inspect().layers.own_keyring);
     running.release().unwrap();
     let outcome = running.wait().unwrap();
     assert_eq!(outcome.divergences, [], "{outcome:#?}");
@@ -492,7 +492,7 @@ fn landlock_is_in_force_where_the_kernel_has_it() {
     script.push(0, returns(libc::SYS_ioctl, enotty).imm(0, 4).imm(1, libc::TCGETS).arg(2, Sel::Out, 64));
     script.exit(0);
     let Some(running) = script.begin() else { return };
-    assert_eq!(running.layers().landlock.is_some(), version >= 5, "{:?}", running.layers());
+    assert_eq!(running.inspect().layers.landlock.is_some(), version >= 5, "{:?}", running.inspect().layers);
     running.release().unwrap();
     let outcome = running.wait().unwrap();
     assert_eq!(outcome.divergences, [], "{outcome:#?}");
