@@ -177,7 +177,7 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
         Command::Doctor(args) => doctor::run(&args, standing, out),
         Command::Repair(args) => repair::run(&args, out),
         Command::Redact(args) => redact::run(&args, out),
-        Command::Replay(args) => replay::run(args, out),
+        Command::Replay(args) => replay::run(&args, out),
         Command::Demo(args) => demo::run(&args, whose, out),
         Command::Diff(args) => diff::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),

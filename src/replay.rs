@@ -82,11 +82,11 @@ fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
-pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let file = TraceFile::open(&args.file)?;
     if args.dry_run {
         crate::give_up(&[])?;
-        return present::dry_run(&args, &crate::read(file, out)?.rebased(), out);
+        return present::dry_run(args, &crate::read(file, out)?.rebased(), out);
     }
     let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("replay.ctr"));
     crate::keep_inputs(&[&file], &output)?;

@@ -28,7 +28,7 @@ pub(super) fn start(
     match Recorder::start(config) {
         Ok(recording) => {
             for remark in recording.remarks() {
-                observer.note(&Note::Recorder(remark.to_string()));
+                observer.note(&Note::Recorder(remark.clone()));
             }
             Ok(Some(recording))
         }

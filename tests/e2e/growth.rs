@@ -4,6 +4,7 @@
 use crate::host::{Recording, can_record, free_port, has, shared, wait_for};
 use crate::judged::{Lab, PYTHON, beside, diff, expect_first, has_python, server};
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -78,7 +79,6 @@ fn a_server_that_keeps_what_its_clients_have_left_is_told() {
         let server = beside(KEEPER, &[&port.to_string(), kind]);
         let call = || {
             let Ok(mut client) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return false };
-            use std::io::{Read, Write};
             client.write_all(b"GET").is_ok() && client.read(&mut [0; 16]).is_ok_and(|n| n == 5)
         };
         wait_for("a server", call);

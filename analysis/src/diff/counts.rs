@@ -7,9 +7,6 @@ use crate::symbol::Outcome;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
-/// Keys of [`Counts::ops`].
-type Operations = Vec<(u32, u32)>;
-
 /// How often what was done, in both runs.
 #[derive(Default)]
 pub(crate) struct Counts {
@@ -65,6 +62,7 @@ impl Counts {
 
     /// Calls whose arguments are not known stand for those of their name and outcome that the other run is short of.
     fn settle(&mut self, joint: &Joint<'_>) {
+        type Short = Both<Vec<(u32, u32)>>;
         let mut wild: Vec<(u32, u32)> =
             self.ops.keys().copied().filter(|(_, base)| joint.bases[*base as usize].wild).collect();
         if wild.is_empty() {
@@ -72,7 +70,7 @@ impl Counts {
         }
         wild.sort_unstable();
         // The operations that either run is short of; who is served goes, so that nobody is looked at in vain.
-        let mut short: BTreeMap<(u32, u32, Outcome), Both<Operations>> = BTreeMap::new();
+        let mut short: BTreeMap<(u32, u32, Outcome), Short> = BTreeMap::new();
         let mut known: Vec<(u32, u32)> =
             self.ops.keys().copied().filter(|(_, base)| !joint.bases[*base as usize].wild).collect();
         known.sort_unstable_by(|x, y| y.cmp(x));
