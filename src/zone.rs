@@ -48,12 +48,11 @@ fn is_zone_file(path: &Path) -> bool {
 
 /// `CET-1`, `<+03>-3`, and what may follow: a name of at least three letters, and how far west of Greenwich it is.
 fn is_rule(text: &[u8]) -> bool {
-    let rest = match text.strip_prefix(b"<") {
-        Some(quoted) => quoted.iter().position(|b| *b == b'>').map(|end| &quoted[end + 1..]),
-        None => {
-            let letters = text.iter().take_while(|b| b.is_ascii_alphabetic()).count();
-            (letters >= 3).then(|| &text[letters..])
-        }
+    let rest = if let Some(quoted) = text.strip_prefix(b"<") {
+        quoted.iter().position(|b| *b == b'>').map(|end| &quoted[end + 1..])
+    } else {
+        let letters = text.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        (letters >= 3).then(|| &text[letters..])
     };
     let offset = rest.map(|rest| rest.strip_prefix(b"-").or(rest.strip_prefix(b"+")).unwrap_or(rest));
     offset.and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)

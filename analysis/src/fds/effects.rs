@@ -350,6 +350,9 @@ mod tests {
     use super::*;
     use ctrace_format::PassedFd;
 
+    /// asm-generic/signal.h: in the low byte of the flags, the signal of the child's end.
+    const SIGCHLD: u64 = 17;
+
     fn of(call: Call, args: [u64; 6], ret: i64) -> Vec<Effect> {
         effects(call, &completed(args, ret)).collect()
     }
@@ -373,7 +376,10 @@ mod tests {
         assert_eq!((copy(true).made(), copy(true).taken(), copy(false).taken()), (Some(9), None, Some(9)));
         assert_eq!(of(Call::Fcntl, [3, F_DUPFD, 0, 0, 0, 0], 9), [copy(false)]);
         assert_eq!(of(Call::Unshare, [CLONE_FILES, 0, 0, 0, 0, 0], 0), [Effect::Unshares]);
-        assert_eq!(of(Call::Clone, [CLONE_FILES | 17, 0, 0, 0, 0, 0], 77), [Effect::Shares { child: 77 }]);
+        assert_eq!(
+            of(Call::Clone, [CLONE_FILES | SIGCHLD, 0, 0, 0, 0, 0], 77),
+            [Effect::Shares { child: 77 }]
+        );
         let whole = Effect::ClosesRange { first: 3, last: i32::MAX };
         assert_eq!(of(Call::CloseRange, [3, u64::MAX, 2, 0, 0, 0], 0), [Effect::Unshares, whole]);
         assert_eq!(of(Call::Openat, [0; 6], -2), []);

@@ -118,10 +118,10 @@ impl Connects {
             // The program gave up, too.
             Some(Some(ETIMEDOUT)) => Answer::Silent,
             Some(Some(_)) => Answer::Refuses,
-            Some(None) => Answer::Accepts,
-            // Under way when the recording ended, or nothing is known of it.
+            // Under way when the recording ended.
             None if self.asking.contains(&cookie) => Answer::Silent,
-            None => Answer::Accepts,
+            // Established, or nothing is known of it.
+            Some(None) | None => Answer::Accepts,
         }
     }
 

@@ -24,6 +24,7 @@ macro_rules! numbers {
         )*
         #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
         #[test]
+        #[allow(clippy::cast_lossless, reason = "the C library has them in several types")]
         fn they_are_those_of_the_c_library() {
             $(assert_eq!(u64::from($name), libc::$name as u64 & 0xffff_ffff, stringify!($name));)*
         }

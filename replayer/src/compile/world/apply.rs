@@ -161,7 +161,7 @@ impl World {
                     self.ofds[l as usize].untold(task);
                 }
             }
-            Sc::Bind | Sc::Getsockname | Sc::Listen | Sc::Connect => {}
+            Sc::Bind | Sc::Getsockname | Sc::Listen | Sc::Connect | Sc::Close | Sc::CloseRange => {}
             Sc::Fcntl => self.fcntl(source, task, call)?,
             Sc::Ioctl => match call.args[1] as u32 {
                 TIOCGPTN => {
@@ -188,7 +188,6 @@ impl World {
                     self.ensure_fd(source, task, fd0, call.object, false)?;
                 }
             },
-            Sc::Close | Sc::CloseRange => {}
             Sc::EpollCreate | Sc::EpollCreate1 => {
                 let flags = if known.sc == Sc::EpollCreate1 { call.args[0] as u32 } else { 0 };
                 let ofd = self.add_ofd(OfdKind::Epoll, flags, call.object);
@@ -219,7 +218,7 @@ impl World {
                 self.new_anon(proc, call, known.sc, OfdKind::Event, flags | 2, end_ns)?;
             }
             Sc::TimerfdCreate => {
-                self.new_anon(proc, call, known.sc, OfdKind::Timer, call.args[1] as u32, end_ns)?
+                self.new_anon(proc, call, known.sc, OfdKind::Timer, call.args[1] as u32, end_ns)?;
             }
             Sc::Signalfd | Sc::Signalfd4 => {
                 if fd0 == -1 {
