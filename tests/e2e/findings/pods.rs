@@ -14,7 +14,7 @@ struct Watched<'a> {
 
 impl<'a> Watched<'a> {
     fn new(node: &'a Containerd, name: &str) -> Self {
-        let parent = format!("/ctrace-{name}-{}", std::process::id());
+        let parent = format!("/ctrace-pod-{name}-{}", std::process::id());
         let pod = node.pod_of("shop", name, &parent, NamespaceMode::Container);
         let dir = tempfile::tempdir().unwrap();
         let args = ["--pod", name, "-n", "shop", "--cri-socket", &node.socket()];

@@ -124,6 +124,9 @@ impl Unanswered {
     }
 }
 
+/// How much less telling than otherwise a slow answer is whose server is recorded: a lock that it waits for comes first.
+const SERVED_INSIDE: u32 = 50;
+
 impl Network {
     /// A call had not returned when the recording, or its thread, ended.
     pub(in super::super) fn never_returned(
@@ -271,8 +274,10 @@ impl Network {
         let object = self.place_name(facts, place);
         let who = facts.who(role);
         let series = answers.times.sorted();
+        // A server that is recorded, too, has its own reason, which tells more when there is a finding about it.
+        let behind = if self.is_served_inside(facts, place) { SERVED_INSIDE } else { 0 };
         let finding = |kind, level, sentence: String, from_ns, to_ns, n| {
-            Finding::new(kind, level, score(kind), sentence)
+            Finding::new(kind, level, score(kind) - behind, sentence)
                 .over(from_ns, to_ns, n)
                 .by(facts.people.role_name(role))
                 .against(object.as_str())

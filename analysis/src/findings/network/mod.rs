@@ -62,6 +62,8 @@ pub(super) struct Network {
     unanswered: answers::Unanswered,
     listening: FxHashSet<u16>,
     listeners: Vec<Listener>,
+    /// Names of unix sockets that somebody listened on when recording began.
+    unix_listeners: FxHashSet<Place>,
     /// By process and descriptor: what a socket was bound to, and its backlog once it listens.
     bound: FxHashMap<(ProcessId, i32), (Place, Option<u64>)>,
     clients: FxHashSet<Place>,
@@ -82,6 +84,14 @@ impl Network {
     /// Sockets that listen, or did.
     pub(super) fn listeners(&self) -> &[Listener] {
         &self.listeners
+    }
+
+    /// Whether a process of the recording listens there.
+    fn is_served_inside(&self, facts: &Facts<'_>, place: Place) -> bool {
+        let port = |name: &str| name.parse::<std::net::SocketAddr>().ok().map(|at| at.port());
+        self.listeners.iter().any(|l| l.place == place)
+            || self.unix_listeners.contains(&place)
+            || port(facts.places.name(place)).is_some_and(|port| self.listening.contains(&port))
     }
 
     fn listens(&mut self, role: RoleId, place: Place, backlog: Option<u64>) {
@@ -107,6 +117,13 @@ impl Network {
                 }
             }
         }
+        let unix = snapshot.processes.iter().flat_map(|p| &p.fds).filter_map(|fd| match &fd.target {
+            FdTarget::Socket { listening: Some(_), local: Some(local @ SockAddr::Unix(_)), .. } => {
+                Some(local)
+            }
+            _ => None,
+        });
+        self.unix_listeners.extend(unix.take(MAX_LISTENERS).map(|local| places.address(local)));
         let listening = snapshot.processes.iter().flat_map(|p| &p.fds).filter_map(|fd| match &fd.target {
             FdTarget::Socket { listening: Some(_), local: Some(SockAddr::Inet(local)), .. } => {
                 Some(local.port())
