@@ -92,20 +92,20 @@ pub struct Process {
     pub(crate) counts: FxHashMap<(NameId, u16), u64>,
 }
 
-/// What a process holds open.
+/// Descriptors that a process holds open.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Held {
     pub(crate) count: u64,
-    /// What they are, most first; nothing of a process that holds few.
+    /// Their kinds, the most frequent first; empty for a process that holds few.
     pub(crate) kinds: Vec<HeldKind>,
 }
 
 /// Descriptors of one kind.
 #[derive(Debug, Clone)]
 pub(crate) struct HeldKind {
-    /// What they have in common with those of another run.
+    /// The name that they share with those of another run.
     pub(crate) name: String,
-    /// What they are in this one.
+    /// Their name in this run.
     pub(crate) shown: String,
     pub(crate) count: u64,
 }

@@ -154,7 +154,7 @@ pub struct Amount {
     /// The longest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ns: Option<u64>,
-    /// Of memory: the most there was.
+    /// The highest level of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }

@@ -92,7 +92,7 @@ fn pool(name: &str) -> String {
     if base.ends_with(['-', '_', '#', ':', '/', ' ', '.']) { format!("{base}N") } else { name.to_owned() }
 }
 
-/// What the names of siblings have in common, to tell them from others: no number is.
+/// The part that the names of siblings share: the name without its number.
 pub(crate) fn letters(name: &str) -> String {
     name.chars().filter(|c| !c.is_ascii_digit()).collect()
 }

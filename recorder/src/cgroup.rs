@@ -116,7 +116,7 @@ impl Hierarchy {
     }
 }
 
-/// Where the v2 hierarchy is mounted. Looked up once.
+/// The mount point of the v2 hierarchy, looked up once.
 fn v2_mount() -> Option<&'static Mount> {
     static MOUNT: OnceLock<Option<Mount>> = OnceLock::new();
     MOUNT.get_or_init(|| mounts().into_iter().find(|m| m.version == 2)).as_ref()
@@ -162,13 +162,13 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    /// What `cpu.max` of v2 says; `None`: no quota.
+    /// The quota of `cpu.max` (v2); `None`: no quota.
     pub(crate) fn of_v2(text: &str) -> Option<Self> {
         let (allowed, period) = text.trim().split_once(' ')?;
         Self::of_us(allowed.parse().ok()?, period.parse().ok()?)
     }
 
-    /// What `cpu.cfs_quota_us` and `cpu.cfs_period_us` of v1 say; `None`: no quota.
+    /// The quota of `cpu.cfs_quota_us` and `cpu.cfs_period_us` (v1); `None`: no quota.
     pub(crate) fn of_v1(allowed: &str, period: &str) -> Option<Self> {
         Self::of_us(allowed.trim().parse().ok()?, period.trim().parse().ok()?)
     }
@@ -178,7 +178,7 @@ impl Quota {
         Some(Self { allowed_ns: ns(allowed)?, period_ns: ns(period)? })
     }
 
-    /// Of a folder with the files of the CPU controller.
+    /// The quota of a folder with the files of the CPU controller.
     pub(crate) fn read(version: u8, folder: &Path) -> Option<Self> {
         let text = |file| fs::read_to_string(folder.join(file)).unwrap_or_default();
         if version == 1 {

@@ -398,7 +398,7 @@ impl crate::pipeline::Writing {
         }
         let (files, shared) = (Arc::clone(&flight.files), Arc::clone(&self.shared));
         let write = move || {
-            // What is worked out must not take the CPU from what is recorded.
+            // The account must not take the CPU from the workload.
             go_last();
             shared.note(match files.write(&mut dump, reason, number, &summary) {
                 Ok(dumped) => Note::Dumped(dumped),

@@ -68,7 +68,7 @@ struct Pending {
     since: Instant,
 }
 
-/// Which containers had processes when they were looked at, and which had none any more.
+/// Containers that had processes at the last look, and those that had none any more.
 #[derive(Default)]
 struct Occupied(BTreeMap<u32, bool>);
 

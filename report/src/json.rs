@@ -7,25 +7,25 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
-/// What an object that is printed is. Each shape has a number of its own, `schema`: fields may come, none is renamed and none
+/// The kind of an object that is printed. Each shape has a number of its own, `schema`: fields may come, none is renamed and none
 /// goes within one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// What a trace is: `info`.
+    /// A description of a trace: `info`.
     Info,
     /// An event: `events`.
     Event,
-    /// What a command did: the last object of `events` and `record`, the one of `repair` and `redact`.
+    /// The summary of a command: the last object of `events` and `record`, the one of `repair` and `redact`.
     Summary,
     /// Whether a trace is intact: `verify`.
     Check,
-    /// What was replayed: `replay`.
+    /// A replay that was done: `replay`.
     Replay,
-    /// What would be replayed: `replay --dry-run`.
+    /// A replay that would be done: `replay --dry-run`.
     Plan,
     /// A mark that was set: `mark`.
     Mark,
-    /// What the host can do: `doctor`.
+    /// The abilities of the host: `doctor`.
     Doctor,
     /// A demonstration: `demo`.
     Demo,

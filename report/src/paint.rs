@@ -11,9 +11,9 @@ use std::sync::OnceLock;
 pub enum Style {
     /// Like everything around it.
     Plain,
-    /// What matters most.
+    /// The words that matter most.
     Bold,
-    /// What matters least.
+    /// The words that matter least.
     Dim,
     /// Good.
     Green,
@@ -62,7 +62,7 @@ impl Paint {
     }
 }
 
-/// What stands in front of a style in a line that waits to be printed. Nobody can put it into a trace: it is drawn by lot
+/// The mark in front of a style in a line that waits to be printed. Nobody can put it into a trace: it is drawn by lot
 /// in each process. [`shown`] writes the terminal's own sequence for it; any other escape character is spelled out.
 fn mark() -> &'static str {
     static MARK: OnceLock<String> = OnceLock::new();

@@ -1,4 +1,4 @@
-//! What a trace is, as lines and as an object.
+//! The description of a trace, as lines and as an object.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use ctrace_analysis::{CallCounts, Overview, account};

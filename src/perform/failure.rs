@@ -4,7 +4,7 @@ use crate::exit::{Exit, Failure};
 use ctrace_replayer::{CompileError, ReplayError, SandboxError, Source, TooMuch};
 use std::path::Path;
 
-/// Of a trace that cannot be compiled. `bounded`: whether the command line says how large the program may be.
+/// The failure of a trace that cannot be compiled. `bounded`: whether the command line says how large the program may be.
 pub(super) fn of_compile(error: CompileError, path: &Path, bounded: bool) -> Failure {
     let exit = match error {
         CompileError::TooLarge { .. } if bounded => Exit::Usage,
@@ -14,7 +14,7 @@ pub(super) fn of_compile(error: CompileError, path: &Path, bounded: bool) -> Fai
     Failure::new(exit, anyhow::Error::new(error).context(format!("{} cannot be replayed", path.display())))
 }
 
-/// Of a replay that did not run.
+/// The failure of a replay that did not run.
 pub(super) fn of_replay(error: ReplayError) -> Failure {
     let error = match error {
         ReplayError::Sandbox(SandboxError::Limit(too_much)) => return refusal(too_much),
@@ -41,7 +41,7 @@ pub(super) fn of_replay(error: ReplayError) -> Failure {
     }
 }
 
-/// Of a trace that needs more than it may have.
+/// The failure of a trace that needs more than it may have.
 pub(crate) fn refusal(error: TooMuch) -> Failure {
     let allow = format!("allow it: {}", error.resource.flag(error.need));
     if error.is_dishonest() {

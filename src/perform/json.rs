@@ -1,4 +1,4 @@
-//! What was performed, as one JSON object: that of `replay --json`, whichever command it is a part of.
+//! A performed replay as one JSON object: the one of `replay --json`, whichever command it is a part of.
 
 use super::{Performed, sum};
 use ctrace_report::Shape;

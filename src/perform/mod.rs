@@ -34,9 +34,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// How to replay and judge.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// Where the recording of the replay goes.
+    /// The path of the replay's recording.
     pub(crate) output: PathBuf,
-    /// What to do where that name is taken.
+    /// The choice for a name that is taken.
     pub(crate) taken: Taken,
     pub(crate) pace: Pace,
     /// Recorded time / replayed time.
@@ -66,11 +66,11 @@ impl Options {
 /// A replay that was done and judged.
 #[derive(Debug)]
 pub(crate) struct Performed {
-    /// What was to be done.
+    /// The summary of the plan.
     pub(crate) plan: PlanSummary,
-    /// What was done.
+    /// The outcome of the replay.
     pub(crate) outcome: Outcome,
-    /// Where it ran.
+    /// The sandbox that it ran in.
     pub(crate) sandbox: Description,
     /// How it compares with the recording.
     pub(crate) report: Report,
@@ -129,7 +129,7 @@ pub(crate) fn replay_recorded_and_judged(
     Ok(Performed { plan, outcome, sandbox, report, answers, recording, signal })
 }
 
-/// What a replay of a trace is to do.
+/// Compiles the plan of a replay.
 pub(crate) fn compile(path: &Path, trace: &Trace, max_program: Option<u64>) -> Result<Plan, Failure> {
     let options = CompileOptions { max_program, ..CompileOptions::default() };
     Plan::compile(trace, &options).map_err(|e| failure::of_compile(e, path, max_program.is_some()))

@@ -1,9 +1,9 @@
-//! What is told of a replay while it is performed, and whom.
+//! News of a replay while it is performed, and their receiver.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What is being done.
+/// The stage of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// The trace is compiled.

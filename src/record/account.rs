@@ -15,7 +15,7 @@ pub(super) struct Accountant {
     early: Option<Vec<Event>>,
 }
 
-/// What a dump tells: it keeps that, as a recording does.
+/// The account of a dump, which keeps it as a recording does.
 pub(super) fn of_dump(dump: &Trace) -> Option<Account> {
     crate::account::to_keep(&ctrace_analysis::account(dump).ok()?)
 }

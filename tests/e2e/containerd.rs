@@ -19,7 +19,7 @@ pub(crate) struct Containerd {
     pub(crate) runtime: Runtime,
 }
 
-/// What a container may have; 0: as much as there is.
+/// Limits of a container; 0: no limit.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Limits {
     pub(crate) memory_bytes: i64,
@@ -186,7 +186,7 @@ impl Containerd {
             .exit_code
     }
 
-    /// What the kubelet does to a container whose liveness probe fails: SIGTERM, and SIGKILL when that is not enough.
+    /// Does as the kubelet does to a container whose liveness probe fails: SIGTERM, and SIGKILL when that is not enough.
     pub(crate) fn stop_container(&self, id: &str, grace_s: i64) {
         let stop = v1::StopContainerRequest { container_id: id.to_owned(), timeout: grace_s };
         self.runtime

@@ -58,7 +58,7 @@ fn events(file: &Path, args: &[&str]) -> Vec<serde_json::Value> {
 
 fn info(file: &Path) -> serde_json::Value {
     run(["verify", file.to_str().unwrap()]).expect(0);
-    // What it tells was worked out when it was dumped, and is what its events tell.
+    // Its account was worked out when it was dumped, and equals the account of its events.
     assert!(ctrace_format::Trace::open(file).unwrap().account().is_some(), "{}", file.display());
     let kept = run(["info", "--json", file.to_str().unwrap()]).expect(0).json();
     let anew = run(["info", "--json", "--details", file.to_str().unwrap()]).expect(0).json();

@@ -1,4 +1,4 @@
-//! What the diff says of real programs that grow and do not fail: of memory that is not given back, of descriptors that
+//! The diff of real programs that grow and do not fail: memory that is not given back, descriptors that
 //! are not closed; and that it says nothing of their healthy twins.
 
 use crate::host::{Recording, can_record, free_port, has, shared, wait_for};

@@ -124,7 +124,7 @@ fn a_zone_that_nobody_knows_is_said() {
             assert!(!said(known, words).contains("zone"), "{words:?} {known:?}");
         }
     }
-    // Where no time of day is told, the zone does not matter.
+    // The zone does not matter if no time of day is printed.
     for words in [&["info", "--json"][..], &["events"], &["events", "--since", "0s"]] {
         assert_eq!(said("Nowhere/Nope", words).matches("zone").count(), 0, "{words:?}");
     }

@@ -387,7 +387,7 @@ fn pressure_fires_when_two_want_one_cpu() {
         || Guarded::spawn(Command::new("taskset").args(["-c", "0", "sh", "-c", "while :; do :; done"]));
     let (first, _second) = (burn(), burn());
     let pid = first.0.id().to_string();
-    // What grows by a tenth of the window holds before all of the window was seen.
+    // Growth by a tenth of the window holds before all of the window was seen.
     let fires = ["psi(cpu)>10%/2s", "psi(cpu)>5%"];
     let args =
         ["-p", &pid, "--trigger", fires[0], "--trigger", fires[1], "--trigger", "psi(memory,full)>99%/2s"];

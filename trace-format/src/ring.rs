@@ -319,7 +319,7 @@ pub struct Dump {
     lost_before: [u64; CLASSES.len()],
     /// What header, reason and summary go through; the rest did.
     gate: Gate,
-    /// What was worked out about its events.
+    /// The account of its events.
     account: Option<Account>,
 }
 

@@ -1,4 +1,4 @@
-//! What processes hold open in the end.
+//! Descriptors that processes hold open at their end, or at the end of the recording.
 
 use super::{Builder, Identity, Target};
 use crate::conn::{CloseKind, Side};
@@ -8,7 +8,7 @@ use crate::names::NameId;
 use ctrace_format::Tgid;
 use rustc_hash::FxHashMap;
 
-/// Of so few it does not matter which they are.
+/// A process that holds no more is not looked at closer.
 const FEW: usize = 16;
 /// Kinds that are told of one process.
 const KINDS: usize = 8;
@@ -16,7 +16,7 @@ const KINDS: usize = 8;
 const MOST_LOOKED_AT: usize = 1 << 20;
 
 impl Builder<'_> {
-    /// What a process holds open now. Connections of clients that are still there are load, and not counted.
+    /// Counts the descriptors that a process holds open now. Connections of clients that are still there are load, and not counted.
     pub(super) fn held(&mut self, process: usize) -> Held {
         let tgid = Tgid(self.processes[process].tgid);
         let all = self.fds.open_count(tgid);

@@ -41,13 +41,13 @@ impl<T> Both<T> {
         Self { recorded, other }
     }
 
-    /// What each run has, the recording first.
+    /// The values of both runs, the recording's first.
     pub(crate) fn each(mut f: impl FnMut(Run) -> T) -> Self {
         let recorded = f(Run::Recorded);
         Self { recorded, other: f(Run::Other) }
     }
 
-    /// What is of one run, and nothing of the other one.
+    /// A value of one run, and the default for the other one.
     pub(crate) fn only(run: Run, thing: T) -> Both<Option<T>> {
         match run {
             Run::Recorded => Both::new(Some(thing), None),
@@ -89,7 +89,7 @@ impl<T> Both<Option<T>> {
         Some(Both { recorded: self.recorded?, other: self.other? })
     }
 
-    /// That of the recording, or else that of the other run.
+    /// The value of the recording, or else the value of the other run.
     pub(crate) fn any(self) -> Option<T> {
         self.recorded.or(self.other)
     }

@@ -25,7 +25,7 @@ const TOO_MANY_FILES: u16 = 24;
 /// Failures of one kind whose number differs by less are chance, unless there were none.
 const CHANCE: f64 = 1.2;
 
-/// What was found apart from operations.
+/// Findings of the comparison that are not about operations.
 pub(super) struct Found<'f> {
     pub(super) lookups: &'f Lookups<'f>,
     pub(super) growth: &'f Growth,
@@ -40,7 +40,7 @@ pub(super) struct Explains {
     pub(super) time: bool,
 }
 
-/// What operations came to, what grew and what time went on, in order of what it explains.
+/// Causes from outcomes of operations, from growth and from time, the one that explains most first.
 pub(super) fn causes(
     models: Both<&Model>,
     joint: &Joint<'_>,

@@ -1,4 +1,4 @@
-//! What is held in one run and not in the other, though nothing failed for it yet: descriptors that are not closed, memory
+//! Growth in one run and not in the other, though nothing failed for it yet: descriptors that are not closed, memory
 //! that is not given back.
 
 use super::both::{Both, Run};
@@ -96,7 +96,7 @@ fn kept(models: Both<&Model>, pairing: &Pairing<'_>) -> Vec<Kept> {
         let processes = Both::new(*recorded, *other);
         let held = processes.map(|p| p.held.count);
         let run = held.with_more();
-        // What a process began with is of others, or of the time before.
+        // Descriptors that a process began with come from others, or from the time before.
         let began = processes.of(run).start_fds as u64;
         let grew = held.of(run).saturating_sub(began);
         if held.apart() < FEW_DESCRIPTORS || grew < FEW_DESCRIPTORS || held.most() < held.shared() * MORE {
@@ -111,7 +111,7 @@ fn kept(models: Both<&Model>, pairing: &Pairing<'_>) -> Vec<Kept> {
     out
 }
 
-/// What one of the runs holds most more of.
+/// The kind of descriptor of which one run holds most more.
 fn kind(held: Both<&Held>, run: Run) -> Option<(String, u64)> {
     let fewer = |name: &str| {
         let same = held.of(run.opposite()).kinds.iter().find(|other| other.name == name);

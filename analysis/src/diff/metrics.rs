@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// Classes with fewer recorded operations are judged together with the next larger one.
 const SMALL_CLASS: u64 = 20;
 
-/// Of how many recorded operations how many took place again.
+/// Recorded operations, and how many of them took place again.
 #[derive(Debug, Clone, Copy, Default)]
 struct Covered {
     of: u64,

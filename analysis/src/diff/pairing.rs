@@ -18,7 +18,7 @@ const SIMILAR: f64 = 0.5;
 /// Two sequences to compare, or one that has no counterpart.
 pub(crate) struct Lane<'a> {
     pub(crate) seqs: Both<Option<&'a Seq>>,
-    /// Where the first operation of the recording's is.
+    /// The place of the recording's first operation.
     pub(crate) place: Option<Place>,
     /// Who: the role of a task, or the name of a stream of the family.
     pub(crate) who: Who<'a>,
@@ -372,7 +372,7 @@ fn thread_lanes<'a>(
             by_name.entry(name.clone()).or_default().of_mut(run).clone_from(of);
         }
     }
-    // Those that no other one was found for.
+    // Threads without a partner.
     let mut group = |of: &Both<Vec<usize>>| -> Both<Vec<usize>> {
         let seqs =
             Both::each(|run| of.of(run).iter().map(|t| &sides.models.of(run).threads[*t].seq).collect());

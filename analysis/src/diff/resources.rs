@@ -1,6 +1,6 @@
 //! What the runs used of the machine, over time.
 //!
-//! Of a real program memory and descriptors are judged: two runs of it have as much of both. What CPU it used depends on
+//! Memory and descriptors of a real program are judged: two runs of it have as much of both. Its CPU time depends on
 //! who else uses the machine, and is told. A replay does not compute, and has none of the memory of what it replays.
 
 use super::Rows;

@@ -215,7 +215,7 @@ fn histogram() -> Histogram<u64> {
         .unwrap_or_else(|_| std::process::abort())
 }
 
-/// What to add to a time of the other run to put it on the clock of the recording.
+/// Nanoseconds to add to a time of the other run to put it on the recording's clock.
 fn shift(models: Both<&Model>) -> i64 {
     (models.recorded.first_ns as i64).wrapping_sub(models.other.first_ns as i64)
 }
@@ -254,7 +254,7 @@ impl std::ops::AddAssign for Split {
 struct Parted<'w> {
     lane: usize,
     offset: i64,
-    /// What only one of the runs did, with its step.
+    /// Operations that only one run did, each with its step.
     alone: Both<Vec<(u64, Op)>>,
     wild: &'w FxHashSet<(u32, Outcome)>,
     /// Differences that calls without known arguments may explain.

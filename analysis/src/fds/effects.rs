@@ -1,4 +1,4 @@
-//! What a call that returned does to the descriptors of the task that made it, and to the socket that it is about.
+//! The effects of a call that returned: on the descriptors of its task, and on the socket that it is about.
 //!
 //! This is the only place that reads it out of an event: who follows descriptors or sockets asks here and does what is told.
 
@@ -36,7 +36,7 @@ pub enum Effect {
     Makes {
         /// The number.
         fd: i32,
-        /// What is behind it, when that is told. Of an accept it may be the listener: it is not told.
+        /// The object behind it, when the event names it. An accept may name its listener, so it names none.
         object: Option<ObjectId>,
         /// Closed by exec.
         cloexec: bool,
@@ -45,7 +45,7 @@ pub enum Effect {
     Receives {
         /// The number.
         fd: i32,
-        /// What is behind it, when that is told.
+        /// The object behind it, when the event names it.
         object: Option<ObjectId>,
         /// Closed by exec.
         cloexec: bool,
@@ -114,7 +114,7 @@ impl Effect {
     }
 }
 
-/// What a call does to the table of the task that made it, in order.
+/// The effects of a call on the table of its task, in order.
 pub fn effects(call: Call, s: &Syscall) -> impl Iterator<Item = Effect> + '_ {
     let own = own_effects(call, s);
     let cloexec = received_cloexec(call, &s.args);
@@ -227,7 +227,7 @@ fn own_effects(call: Call, s: &Syscall) -> [Option<Effect>; 2] {
             [unshares, changes]
         }
         Call::Dup => [Some(copies(false, false)), None],
-        // What refers to it already stays as it is.
+        // Numbers that refer to it already stay as they are.
         Call::Dup2 | Call::Dup3 if fd == made => NONE,
         Call::Dup2 => [Some(copies(false, true)), None],
         Call::Dup3 => [Some(copies(s.args[2] & CLOEXEC != 0, true)), None],
@@ -279,7 +279,7 @@ fn two(call: Call, s: &Syscall) -> [Option<Effect>; 2] {
     [(a, of_a), (b, of_b)].map(|(fd, object)| Some(Effect::Makes { fd: *fd, object: *object, cloexec }))
 }
 
-/// What a call tells of the socket that it is about.
+/// The effect of a call on the socket that it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketEffect<'a> {
     /// It has an address of its own: the one that was asked for, and the one that the kernel made of it, when that is told.
@@ -297,12 +297,12 @@ pub enum SocketEffect<'a> {
     Connects {
         /// Whereto, when that is known.
         to: Option<&'a SockAddr>,
-        /// What the call said.
+        /// The call's answer.
         said: Said,
     },
 }
 
-/// What a connect returned. What came of it is told by [`crate::connects`].
+/// A connect returned this. [`crate::connects`] tells the outcome of the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
     /// There is a connection, or it was sent for.
@@ -313,7 +313,7 @@ pub enum Said {
     No,
 }
 
-/// What a call tells of the socket that it is about.
+/// The effect of a call on the socket that it is about.
 pub fn socket_effect(call: Call, s: &Syscall) -> Option<SocketEffect<'_>> {
     if s.flags.contains(SyscallFlags::NO_EXIT) {
         return None;

@@ -41,7 +41,7 @@ impl<D: Copy> Description<D> {
         Rc::new(Self { id, registry: Rc::clone(registry) })
     }
 
-    /// Which one.
+    /// Its id.
     pub const fn id(&self) -> D {
         self.id
     }
@@ -66,7 +66,7 @@ impl<D: Copy> Held<D> {
         Self { of }
     }
 
-    /// Which description.
+    /// The id of the description.
     pub fn id(&self) -> D {
         self.of.id
     }
@@ -87,7 +87,7 @@ impl<D: Copy> Drop for Held<D> {
 impl<D: Copy> super::Stands for Held<D> {
     /// References are counted across tables: no table is asked.
     type Key = ();
-    /// What another call was given the number of is over.
+    /// A description whose number another call was given is over.
     type Past = ();
 
     fn key(&self) -> Option<()> {

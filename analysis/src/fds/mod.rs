@@ -43,7 +43,7 @@ const BEING_CLOSED: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(pub u32);
 
-/// Where a description came from.
+/// The origin of a description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// Opened by a call of the trace.
@@ -54,14 +54,14 @@ pub enum Origin {
     Found,
 }
 
-/// What a descriptor stands for.
+/// The description that a descriptor stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptor {
     /// The description it refers to.
     pub generation: Generation,
-    /// What is behind it, when known.
+    /// The object behind it, when known.
     pub object: Option<ObjectId>,
-    /// Where the description came from.
+    /// The origin of the description.
     pub origin: Origin,
     /// The number it had where it first appeared.
     pub first_fd: i32,
@@ -90,7 +90,7 @@ pub enum Change {
     Opened {
         /// The number.
         fd: i32,
-        /// What it refers to.
+        /// The description that it refers to.
         descriptor: Descriptor,
         /// It is another number of what was open before.
         copied: bool,
@@ -99,7 +99,7 @@ pub enum Change {
     Closed {
         /// The number.
         fd: i32,
-        /// What it referred to.
+        /// The description that it referred to.
         descriptor: Descriptor,
         /// Whether no other number of the same table refers to the description.
         last_in_table: bool,
@@ -128,7 +128,7 @@ impl FdTracker {
         tracker
     }
 
-    /// What a number refers to.
+    /// The descriptor of a number.
     pub fn get(&self, process: Tgid, fd: i32) -> Option<&Descriptor> {
         self.tables[*self.of_process.get(&process)?].get(fd).map(|slot| &slot.what)
     }
@@ -306,7 +306,7 @@ impl FdTracker {
     }
 
     fn all_closed(&self, id: TableId, closed: &[(i32, Slot<Descriptor>)]) -> Vec<Change> {
-        // Of several numbers of one description the last is told to be the last.
+        // The tracker tells which number of a description was its last.
         let mut changes = Vec::with_capacity(closed.len());
         let mut gone: rustc_hash::FxHashSet<Generation> = rustc_hash::FxHashSet::default();
         for (fd, slot) in closed.iter().rev() {

@@ -5,24 +5,24 @@ use crate::shared::{Marked, SharedMap};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Index, IndexMut};
 
-/// What a descriptor stands for, as the one who follows tables keeps it.
+/// The thing that a descriptor stands for, as the driver of the table keeps it.
 pub trait Stands: Clone {
     /// Tells descriptors of one description from others.
     type Key: Clone + Ord + std::fmt::Debug;
-    /// What is kept of one whose number was given away before its close has returned.
+    /// The remainder of one whose number was given away before its close has returned.
     type Past: std::fmt::Debug;
 
-    /// Of which description it is one. `None`: nobody will ask what other numbers the description has.
+    /// The key of its description. `None`: nobody will ask for other numbers of the description.
     fn key(&self) -> Option<Self::Key>;
 
-    /// What is kept of it; it does not hold the description any more.
+    /// The remainder of it, which does not hold the description any more.
     fn past(self) -> Self::Past;
 }
 
 /// A descriptor.
 #[derive(Debug, Clone)]
 pub struct Slot<S> {
-    /// What it stands for.
+    /// The thing that it stands for.
     pub what: S,
     /// Closed by exec.
     pub cloexec: bool,
@@ -36,12 +36,12 @@ impl<S> Marked for Slot<S> {
     }
 }
 
-/// What a close closes.
+/// The descriptor that a close closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing<N, P> {
-    /// What has the number.
+    /// The descriptor that has the number.
     Present(N),
-    /// What had it before another call was given the number, before the close returned.
+    /// The descriptor that had the number before another call was given it; the close had not returned yet.
     Past(P),
     /// Something that nobody saw, before what has the number.
     Unseen,
@@ -120,7 +120,7 @@ impl<S: Stands> Table<S> {
         earlier.pop_front().map(|(past, _)| past)
     }
 
-    /// What a close that began at a time closes, if there is anything.
+    /// The descriptor that a close closes which began at this time, if there is one.
     pub fn closing(&self, fd: i32, began_ns: u64) -> Option<Closing<&Slot<S>, &S::Past>> {
         let mut earlier = self.being_closed.get(&fd).into_iter().flatten();
         if let Some((past, _)) = earlier.find(|(_, taken_ns)| began_ns < *taken_ns) {

@@ -1,4 +1,4 @@
-//! What a tracker tells.
+//! The changes that a tracker tells.
 
 use super::*;
 use ctrace_format::{Abi, SyscallFlags, Sysno, TaskId};
@@ -118,7 +118,7 @@ fn a_number_may_be_taken_while_it_is_closed() {
     let closed = |descriptor| [Change::Closed { fd: 3, descriptor, last_in_table: true }];
     assert_eq!(t.syscall(P, Call::Close, &at(call([3, 0, 0, 0, 0, 0], 0), 80, 1)), closed(second));
     assert_eq!(t.syscall(P, Call::Close, &close), closed(first));
-    // Those whose closes were not recorded are closed at last.
+    // Descriptors whose closes were not recorded are closed at last.
     let opened = (0..10).map(|n| t.syscall(P, Call::Openat, &at(call([0; 6], 3), 200 + n, 1)).len());
     assert_eq!(opened.sum::<usize>(), 10 + 9 - BEING_CLOSED);
 }

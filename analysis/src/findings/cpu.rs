@@ -74,7 +74,7 @@ impl Machine {
         }
     }
 
-    /// Who used the CPU time of a container, and how long they waited.
+    /// The processes that used the CPU time of a container, and how long they waited.
     fn users(&self, facts: &Facts<'_>, subject: u32) -> String {
         let is_in = |container: Option<u32>| subject == SCOPE || container.is_some_and(|c| c + 1 == subject);
         let all: Vec<&Spent> = self.spent.iter().filter(|s| is_in(s.0.1)).map(|s| s.1).collect();

@@ -117,7 +117,7 @@ impl Descriptors {
         }
     }
 
-    /// What the descriptor that a call is about was opened on, where the call does not say what is behind it.
+    /// The place that the descriptor of a call was opened on, where the call does not name its object.
     pub(super) fn behind(&self, process: ProcessId, call: Call, s: &Syscall) -> Place {
         let is_about_one = matches!(call.row().args, Some([(_, ArgKind::Fd), ..]));
         if s.object.is_some() || !is_about_one || s.arguments_unknown() || s.errno() == Some(EBADF) {

@@ -198,7 +198,7 @@ impl Ends {
         // Ends that are alike are one finding: a program that is started again and again.
         let mut alike: std::collections::BTreeMap<(String, String, u32, Option<Place>), Vec<&Ended>> =
             std::collections::BTreeMap::new();
-        // What a runtime ended is told once for the container.
+        // Ends that a runtime brought about are told once for the container.
         for ended in self.ended.iter().filter(|e| !self.stops.is_of(facts, e.process, e.status & 0x7f)) {
             let comm = facts.people.process(ended.process).comm.clone();
             let place = containers::label(facts, ended.process);

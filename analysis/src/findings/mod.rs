@@ -522,7 +522,7 @@ impl Watch {
         process.calls += 1;
         process.last_ns = process.last_ns.max(s.t_ns);
         let number = process.calls;
-        // What the runtime does before the application begins is not the application's.
+        // Calls of the runtime before the application begins are not the application's.
         if matches!(process.origin, Some((ctrace_format::Origin::Runtime, _))) {
             return;
         }
@@ -662,7 +662,7 @@ struct Seen<'a> {
     actor: people::Actor,
     /// Its number among the calls of its process.
     number: u64,
-    /// What its descriptor stands for, where it does not say.
+    /// The place behind its descriptor, where the event does not name it.
     behind: places::Place,
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Process {
     pub(super) comm: String,
     /// Its program, when an exec or the snapshot told.
     pub(super) exe: Option<String>,
-    /// What one that came from outside was told to run: its program and arguments.
+    /// The program and arguments of a process that came from outside.
     pub(super) command: Option<String>,
     pub(super) start_ns: u64,
     /// When it ended, and how, as wait(2) tells it.
@@ -135,7 +135,7 @@ impl People {
         argv: &[StrId],
         words: &(impl Dictionary + ?Sized),
     ) {
-        /// What is told of a command line, characters.
+        /// Characters of a command line that a sentence quotes.
         const LONGEST: usize = 120;
         let process = self.of(task, words).process;
         let path = text(words.str(path));

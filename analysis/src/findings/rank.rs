@@ -46,7 +46,7 @@ const MOST_OF_A_KIND: usize = 20;
 /// Puts the most telling first, and says of the first what began with it.
 pub(super) fn rank(mut all: Vec<Finding>, duration_ns: u64) -> Vec<Finding> {
     raise_what_ended(&mut all);
-    // What has no event of its own is shown by what ended when it was last seen.
+    // A finding without an event of its own is shown by the event that ended when it was last seen.
     for finding in all.iter_mut().filter(|f| f.evidence.events.is_empty()) {
         finding.evidence.events.push(EventId { end_ns: finding.to_ns, tid: 0 });
     }

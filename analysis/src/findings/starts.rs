@@ -58,7 +58,7 @@ pub(super) struct Failure {
     pub(super) what: What,
     /// The name that was asked for.
     pub(super) object: Place,
-    /// Where it was looked for first and last, and in how many places.
+    /// The first and the last place where it was looked for, and how many there were.
     first: Place,
     last: Place,
     places: u64,
@@ -225,7 +225,7 @@ impl Starts {
     fn found(&mut self, seen: &Seen<'_>, place: Place, places: &Places) {
         let name = places.name(place);
         let python = is_of_python(name);
-        // What is asked of a descriptor is no look for a name.
+        // A question about a descriptor is no look for a name.
         if name.is_empty() || !python && !self.looks.contains_key(&seen.actor.process) {
             return;
         }
@@ -386,7 +386,7 @@ impl Starts {
         }
         if let Some(library) = looks.library.filter(|l| l.complained) {
             let name = places.name(library.name);
-            // What the C library looks for by itself, and does without.
+            // The C library looks for these by itself, and does without.
             let optional =
                 name.starts_with("libnss_") || name.starts_with("gconv") || !name.starts_with("lib");
             let within = if code == NOT_FOUND { SOON } else { AFTER_A_TRACE };
@@ -466,7 +466,7 @@ pub(super) struct Led<'a> {
     pub(super) to_ns: u64,
     pub(super) count: u64,
     pub(super) code: u32,
-    /// What was recorded failed with it.
+    /// The command or process that was recorded failed with it.
     pub(super) main: bool,
     /// The first of them.
     pub(super) end: EventId,

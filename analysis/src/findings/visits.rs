@@ -20,7 +20,7 @@ const ENOSPC: u16 = 28;
 
 /// Bytes that fill a disk rather than being among the last that it took.
 const MUCH: u64 = 1 << 20;
-/// What is kept of each thing that visitors do.
+/// Deeds of each kind that are kept of visitors.
 const MOST: usize = 256;
 
 /// A signal that a visitor sent to a process that is none.
@@ -43,7 +43,7 @@ struct Changed {
     missed_by: Option<(ProcessId, u64)>,
 }
 
-/// What a visitor wrote into files.
+/// Bytes that a visitor wrote into files.
 #[derive(Debug, Default)]
 struct Written {
     bytes: u64,
@@ -89,7 +89,7 @@ impl Visits {
         }
     }
 
-    /// What a visitor does.
+    /// Takes in a call of a visitor.
     fn visitors(
         &mut self,
         seen: &Seen<'_>,
@@ -155,7 +155,7 @@ impl Visits {
     }
 
     pub(super) fn findings(&self, facts: &Facts<'_>, killed: &[Killed], out: &mut Vec<Finding>) {
-        // Those that did nothing to others, by what they ran and where.
+        // Visitors that did nothing to others, by their program and container.
         let mut harmless: BTreeMap<_, Vec<(ProcessId, u64)>> = BTreeMap::new();
         for (visitor, t_ns) in facts.people.outsiders() {
             let done = self.done(facts, visitor, killed);
@@ -182,7 +182,7 @@ impl Visits {
         }
     }
 
-    /// What a visitor did to what runs in there, each with when.
+    /// The deeds of a visitor against the processes in there, each with its time.
     fn done(&self, facts: &Facts<'_>, visitor: ProcessId, killed: &[Killed]) -> Vec<(String, u64)> {
         let mut done = Vec::new();
         let named = |id| facts.people.named_process(id, &[]);
@@ -258,7 +258,7 @@ impl Visits {
         done
     }
 
-    /// What a visitor changed that nobody missed.
+    /// Changes of a visitor that no other process ran into.
     fn in_passing(&self, facts: &Facts<'_>, visitor: ProcessId) -> String {
         let mut changed: Vec<_> = self.changed.iter().filter(|c| c.1.visitor == visitor).collect();
         changed.sort_by_key(|c| (c.1.t_ns, *c.0));
@@ -273,7 +273,7 @@ impl Visits {
 
 fn finding(facts: &Facts<'_>, visitor: ProcessId, level: Level, sentence: String) -> Finding {
     let score = match level {
-        // What somebody did comes before what follows from it.
+        // A deed comes before its consequence.
         Level::Cause => super::rank::score(Kind::Oom) + 5,
         _ => super::rank::score(Kind::Entered),
     };

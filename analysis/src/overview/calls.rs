@@ -18,14 +18,14 @@ use std::collections::{BTreeMap, HashMap};
 /// Kinds of failures that are kept apart; more of them would only cost memory.
 const KEPT: usize = 4_096;
 
-/// What needs a pass over every call.
+/// Figures that need a pass over every call.
 #[derive(Debug, Default)]
 pub struct CallCounts {
     by_name: HashMap<&'static str, (u64, u64)>,
     failed: HashMap<Key, Times>,
     peaks: BTreeMap<Metric, u64>,
     cpu: Growth,
-    /// What was used.
+    /// Resources that were used.
     pub spent: Spent,
     containers: BTreeMap<u32, ContainerCount>,
     unread: u64,
@@ -47,11 +47,11 @@ pub struct CallCount {
 pub struct ContainerCount {
     /// How many.
     pub calls: u64,
-    /// Those that returned an error, for whatever reason.
+    /// Calls that returned an error, for whatever reason.
     pub failed: u64,
 }
 
-/// What a failed call was aimed at.
+/// The target of a failed call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum On {
@@ -106,7 +106,7 @@ pub struct Failed<'a> {
     pub first_ns: u64,
     /// When the last began.
     pub last_ns: u64,
-    /// What they were aimed at, and how many at each; in no order.
+    /// Their targets, and how many calls were aimed at each; in no order.
     pub on: Vec<(&'a On, u64)>,
 }
 
@@ -200,7 +200,7 @@ impl CallCounts {
         self.errors_of(|_| true)
     }
 
-    /// Those that are failures: not what healthy programs meet as they look around or wait.
+    /// Calls that are failures by the policy: healthy programs do not meet them as they look around or wait.
     pub fn failures(&self) -> Vec<Failed<'_>> {
         self.errors_of(|says| says == Failing::Failure)
     }
@@ -242,7 +242,7 @@ impl CallCounts {
     }
 }
 
-/// What a failed call was aimed at: the address, the path, or the object behind the descriptor.
+/// The target of a failed call: the address, the path, or the object behind the descriptor.
 fn on(trace: &Trace, event: &Syscall) -> On {
     for detail in &event.details {
         match detail {

@@ -1,4 +1,4 @@
-//! What makes a file tell little.
+//! Reasons why a file tells little.
 
 use super::Lost;
 use ctrace_format::{Class, Damage, State, Trace};

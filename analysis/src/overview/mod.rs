@@ -1,4 +1,4 @@
-//! What a trace holds, in figures: how much of what, over which time, and what is missing from it.
+//! The contents of a trace in figures: how many events of each kind, over which time, and how many are missing.
 //!
 //! [`Overview`] reads the few events of the rare classes; [`CallCounts`] reads every call.
 
@@ -35,9 +35,9 @@ pub struct Overview {
     pub lost: Lost,
     /// TCP connections.
     pub network: Network,
-    /// Where clocks were set, or stood still.
+    /// Moments at which a clock was set, or stood still.
     pub jumps: Vec<Jump>,
-    /// What makes the file tell less than a recording does, as far as that is known without reading all of it.
+    /// Reasons why the file tells less than a recording does, as far as they are known without reading all of it.
     doubts: Vec<Doubt>,
 }
 
@@ -50,7 +50,7 @@ pub struct Lost {
     pub by_class: BTreeMap<Class, u64>,
     /// By the reason.
     pub by_cause: BTreeMap<LossCause, u64>,
-    /// Those that could not be written: from when on, ns since the start, and how many.
+    /// Events that could not be written: from when on, ns since the start, and how many.
     pub cut: Option<(u64, u64)>,
 }
 
@@ -103,7 +103,7 @@ impl Overview {
         this
     }
 
-    /// What makes the file tell less than a recording does. `calls`: those of the same trace, if they were counted; damage
+    /// Reasons why the file tells less than a recording does. `calls`: those of the same trace, if they were counted; damage
     /// within them is known only then.
     pub fn doubts(&self, calls: Option<&CallCounts>) -> Vec<Doubt> {
         doubts::with_unread(self.doubts.clone(), calls.map_or(0, CallCounts::unread))
@@ -138,7 +138,7 @@ pub fn is_complete(trace: &Trace) -> bool {
     trace.state() == State::Complete && trace.damage().is_empty()
 }
 
-/// What the recorder says, else the time of the last event.
+/// The length that the recorder gives, else the time of the last event.
 fn duration_ns(trace: &Trace) -> u64 {
     if let Some(window) = trace.window() {
         return window.to_ns - window.from_ns.min(window.to_ns);

@@ -18,7 +18,7 @@ impl Growth {
     }
 }
 
-/// What the tasks of the scope used.
+/// Time that the tasks of the scope used.
 #[derive(Debug, Default, Clone)]
 pub struct Spent {
     /// Time that tasks ran, ns.

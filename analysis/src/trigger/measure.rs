@@ -402,7 +402,7 @@ impl Condition {
     fn value(&self) -> Option<f64> {
         match (&self.measure, &self.state) {
             (Measure::Share { unit_ns, .. }, State::Growth(growth)) => {
-                // What has grown already is enough, however little it grew before it was looked at.
+                // Growth that has been seen already is enough, however little there was before.
                 let more = matches!(self.comparison, Comparison::Greater | Comparison::AtLeast);
                 let share = growth.share().or_else(|| growth.at_least().filter(|_| more));
                 share.map(|share| share * f64::from(*unit_ns) * 100.0)

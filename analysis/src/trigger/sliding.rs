@@ -93,7 +93,7 @@ impl Growth {
         (elapsed > 0 && elapsed >= self.window_ns * 9 / 10).then(|| (last - first) as f64 / elapsed as f64)
     }
 
-    /// What it grew per ns of the window at least, when less than the window was seen.
+    /// The least growth per ns of the window, when less than the window was seen.
     pub(super) fn at_least(&self) -> Option<f64> {
         let ((_, first), (_, last)) = (self.readings.front()?, self.readings.back()?);
         Some((last - first) as f64 / self.window_ns as f64)

@@ -29,7 +29,7 @@ pub(crate) enum Answer {
 #[derive(Debug, Default)]
 pub(crate) struct Connects {
     attempts: Attempts,
-    /// What the last attempt of a socket came to, if its call did not wait, by cookie.
+    /// The outcome of a socket's last attempt, if its call did not wait, by cookie.
     outcomes: FxHashMap<u64, Connected>,
     /// Sockets that still asked when the recording ended.
     asking: FxHashSet<u64>,

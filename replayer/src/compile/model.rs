@@ -101,7 +101,7 @@ impl Cx<'_> {
         effects(self.known.sc, self.call).filter_map(Effect::made).collect()
     }
 
-    /// Of these, the ones that the kernel gave out, which were free.
+    /// The numbers among these that the kernel gave out, which were free.
     pub(crate) fn takes(&self) -> impl Iterator<Item = i32> {
         effects(self.known.sc, self.call).filter_map(Effect::taken)
     }

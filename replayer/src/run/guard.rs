@@ -87,7 +87,7 @@ impl Hit {
         Self { resource, limit: limits.get(resource), had: None, ended: false, host_ran_out: false }
     }
 
-    /// What happened, with the flag that allows more, or where more is free.
+    /// The limit that was hit, with the flag that allows more, or the place where more is free.
     pub fn with_fix(&self) -> String {
         if self.host_ran_out || self.limit.source == Source::Free {
             return format!("{self}; replay it where more is free");

@@ -14,9 +14,9 @@ const NAMESPACES: [&str; 8] = ["user", "pid", "mnt", "net", "ipc", "uts", "cgrou
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
-    /// Those of the host's root.
+    /// The privileges of the host's root.
     Root,
-    /// Those of an ordinary user.
+    /// The privileges of an ordinary user.
     User,
 }
 
@@ -46,10 +46,10 @@ pub struct Description {
     pub no_new_privs: bool,
     /// The privileges that built it.
     pub lane: Lane,
-    /// What else holds it, as far as this host has it.
+    /// Further layers that hold it, as far as this host has them.
     #[serde(flatten)]
     pub layers: Layers,
-    /// Who sees to the limits on the whole replay.
+    /// The mechanism that enforces the limits on the whole replay.
     pub enforcement: Enforcement,
     /// The limits, and what the trace needs.
     pub limits: Bounds,
@@ -87,7 +87,7 @@ impl Description {
         }
     }
 
-    /// What the replay may take at most, and who sees to that.
+    /// The most that the replay may take, and the mechanism that enforces it.
     pub fn bounded(&self) -> String {
         let limits = &self.limits.limits;
         let memory = Resource::Memory.phrase(limits.memory.limit);
@@ -147,7 +147,7 @@ impl fmt::Display for Description {
     }
 }
 
-/// What a replay may take of everything, beside what its trace needs.
+/// The limit of each resource, beside the need of the trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
     need: Need,
@@ -157,7 +157,7 @@ pub struct Bounds {
 /// The same of one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Bound {
-    /// What the trace needs.
+    /// The need of the trace.
     pub need: u64,
     /// The most there may be.
     pub limit: u64,
@@ -166,12 +166,12 @@ pub struct Bound {
 }
 
 impl Bounds {
-    /// Of a trace that needs so much and may take so much.
+    /// The bounds of a trace with this need and these limits.
     pub fn new(need: &Need, limits: &Limits) -> Self {
         Self { need: *need, limits: *limits }
     }
 
-    /// Of one resource.
+    /// The bound of one resource.
     pub fn of(&self, resource: Resource) -> Bound {
         let limit = self.limits.get(resource);
         Bound { need: needed(&self.need, resource), limit: limit.limit, source: limit.source }

@@ -1,4 +1,4 @@
-//! What a replay did, as its init and its guard tell.
+//! The outcome of a replay, as its init and its guard report it.
 
 use super::guard::Hit;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub enum Ended {
 pub struct Counters {
     /// Recorded calls that were really made.
     pub done: u64,
-    /// Of those, calls whose errno was emulated.
+    /// Calls among those whose errno was emulated.
     pub emulated: u64,
     /// Recorded calls not made, by policy.
     pub refused: u64,
@@ -63,9 +63,9 @@ pub struct Divergence {
     pub nr: u32,
     /// Why it is here.
     pub cause: String,
-    /// What the recording says.
+    /// The recorded result.
     pub expected: i64,
-    /// What happened.
+    /// The result of the replay.
     pub got: i64,
     /// When, ns since the gate opened.
     pub t_ns: u64,
@@ -73,7 +73,7 @@ pub struct Divergence {
     pub what: String,
 }
 
-/// What a replay did.
+/// The outcome of a replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// How it ended.
@@ -96,7 +96,7 @@ pub struct Outcome {
     pub root_status: Option<i32>,
     /// Things of the environment that could not be built.
     pub problems: Vec<String>,
-    /// What is left behind; empty unless something is wrong.
+    /// Remains on the host; empty unless something is wrong.
     pub leftovers: Vec<String>,
     /// Limits that it ran into.
     pub hits: Vec<Hit>,
@@ -113,7 +113,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Of a replay whose init could not report any more.
+    /// The outcome of a replay whose init could not report any more.
     pub(super) fn unreported(ended: Ended) -> Self {
         Self {
             ended,

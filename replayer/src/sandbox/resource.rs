@@ -1,4 +1,4 @@
-//! What a replay takes, with its words and flags.
+//! Resources that a replay takes, with their words and flags.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ pub enum Resource {
     Memory,
     /// Processes and threads at a time, peers included.
     Tasks,
-    /// What the files of the private root occupy, bytes; holes do not count.
+    /// Bytes that the files of the private root occupy; holes do not count.
     Disk,
     /// Files, directories and links of the private root.
     Files,

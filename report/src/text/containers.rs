@@ -1,4 +1,4 @@
-//! What containers are called.
+//! Names of containers.
 
 use ctrace_analysis::Containers;
 use ctrace_format::Container;
@@ -15,7 +15,7 @@ pub fn name(container: &Container) -> String {
     }
 }
 
-/// What the container of this number is called.
+/// The name of the container of this number.
 pub fn called(containers: &Containers, number: u32) -> Option<String> {
     containers.all().iter().find(|c| c.number == number).map(name)
 }

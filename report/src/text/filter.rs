@@ -1,4 +1,4 @@
-//! Which events are shown: what a person wishes, read and decided.
+//! The choice of events that are shown: it reads a person's wishes and decides.
 
 use super::Events;
 use super::decode::Call;

@@ -13,7 +13,7 @@ pub use events::Events;
 use ctrace_format::{Damage, State};
 use serde_json::{Value, json};
 
-/// What is wrong with a part of a file, for a person.
+/// The damage of a part of a file, for a person.
 pub fn damage(damage: &Damage) -> String {
     let lost = damage.lost.map_or_else(String::new, |l| {
         format!(" ({} of class {} lost)", units::plural(l.count, "event"), l.class.name())

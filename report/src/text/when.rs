@@ -31,7 +31,7 @@ impl Zone {
     /// When clocks of the zone show this, given as if it were of Greenwich.
     fn utc_s(self, shown_s: i64) -> i64 {
         let guess = shown_s - self.east_s(shown_s);
-        // Where the zone changed between the two, the guess is the better time to ask for.
+        // If the zone changed between the two, the guess is the better time to ask for.
         shown_s - self.east_s(guess)
     }
 }

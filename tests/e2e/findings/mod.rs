@@ -75,7 +75,7 @@ fn record<S: AsRef<OsStr>>(place: &Place, flags: &[&str], argv: &[S]) -> Value {
     said_of(&trace)
 }
 
-/// What `info` says of a trace. Events show whatever is said above a note.
+/// The object that `info` prints of a trace. The events of each finding above a note are shown by `events --at`.
 #[track_caller]
 fn said_of(trace: &Path) -> Value {
     let info = run([OsStr::new("info"), OsStr::new("--json"), trace.as_os_str()]).expect(0).json();
@@ -172,7 +172,7 @@ impl Group {
     }
 }
 
-/// What makes a command one of a group.
+/// Words in front of a command that make it one of a group.
 fn enter(group: &Path) -> [String; 4] {
     let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.display());
     ["sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()]

@@ -34,7 +34,7 @@ impl<'a> Watched<'a> {
         }
     }
 
-    /// What `info` says.
+    /// The object that `info` prints.
     #[track_caller]
     fn end(self) -> Value {
         // Counters are sampled ten times a second.
@@ -174,7 +174,7 @@ fn a_container_that_somebody_comes_into() {
         while :; do sleep 0.1; [ -e /tmp/stop ] || read x </data/state || exit 4; done";
     let kill = "kill -9 $(cat /tmp/pid)";
     for (name, script, expected, words) in [
-        // Who looks around did nothing to anybody: no cause, but what there is to tell.
+        // A visitor who only looks around did nothing to anybody: a note and no cause.
         ("looks", "cat /data/state", "note", &["nothing that runs in there started it"][..]),
         (
             "removes",

@@ -74,7 +74,7 @@ pub(super) struct Unanswered {
     silent: Vec<Silent>,
     /// By process and descriptor: peers that it had connected to.
     peers: FxHashMap<(u32, i32), SockAddr>,
-    /// What else it had: by that, it waits for work.
+    /// Other sources of work that it had: a thread with those waits for work.
     others: FxHashSet<(u32, i32)>,
     /// By process and descriptor of an epoll: the descriptors that it watches.
     watched: FxHashMap<(u32, i32), Vec<i32>>,

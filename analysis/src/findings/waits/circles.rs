@@ -31,7 +31,7 @@ impl Waits {
         for circle in circles {
             let own = circle.len() == 1 && graph.contains_edge(circle[0], circle[0]);
             let all_wait = circle.iter().all(|tid| {
-                // Where a lock's memory tells its holder, nobody waits for work.
+                // A lock whose memory tells its holder is no queue of work.
                 let locked =
                     |e: &Edge| matches!(e.what, WaitKind::Futex | WaitKind::Flock | WaitKind::PosixLock);
                 blocked.get(tid).is_some_and(|w| {

@@ -154,7 +154,7 @@ impl Handed {
         }
     }
 
-    /// What is a lock, with the median time for which one had it.
+    /// Decides whether it is a lock: the median time for which one thread had it.
     pub(super) fn contended(&self) -> Vec<(Lock, &Contention, u64)> {
         let mut told = FxHashSet::default();
         let mut all: Vec<(Lock, &Contention, u64)> = self

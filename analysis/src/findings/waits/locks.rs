@@ -27,7 +27,7 @@ const CONTENDED: u64 = 2;
 /// The word of a read-write lock of the C library that somebody writes under while others wait
 /// (`PTHREAD_RWLOCK_FUTEX_USED` and `PTHREAD_RWLOCK_WRPHASE`, `nptl/pthread_rwlock_common.c`).
 const RWLOCK_CONTENDED: u64 = 3;
-/// Of Rust's: as many readers as there cannot be (std/src/sys/sync/rwlock/futex.rs).
+/// Rust's mark of a writer: more readers than there can be (std/src/sys/sync/rwlock/futex.rs).
 const RWLOCK_WRITTEN: u64 = 0x3fff_ffff;
 const FUTEX_WAITERS: u64 = 0x8000_0000;
 /// `fcntl` commands that lock, include/uapi/asm-generic/fcntl.h.
@@ -192,7 +192,7 @@ fn contended(
     let span_ns = contention.last_ns.saturating_sub(contention.first_ns);
     let waiters = contention.waiters.len() as u64;
     let series = waits.sorted();
-    // Who tries again after a pause waits for longer than the lock is held.
+    // A program that tries again after a pause waits for longer than the lock is held.
     let least_ns = if contention.pauses * 2 > waits.len() { LEAST_PAUSED_NS } else { LEAST_NS };
     if waits.sum_ns < least_ns || span_ns == 0 || quantile(&series, 900) < LEAST_WAIT_NS {
         return None;

@@ -105,7 +105,7 @@ impl Parser<'_> {
             ("memory", true) => Metric::PsiMemoryFullUs,
             ("io", false) => Metric::PsiIoSomeUs,
             ("io", true) => Metric::PsiIoFullUs,
-            // Of a cgroup: some task of a machine always has a CPU.
+            // PSI has `full` for the CPU of a cgroup only: some task of a machine always has a CPU.
             ("cpu", true) => Metric::PsiCpuFullUs,
             _ => return Err(self.error(at, "expected cpu, memory or io".into())),
         })

@@ -48,7 +48,7 @@ impl Arg {
     }
 }
 
-/// What is not known of an argument: of these words of it, or (`None`) of all of it.
+/// The unknown part of an argument: these words of it, or (`None`) all of it.
 pub(super) struct Missing {
     unread: Vec<Option<u32>>,
     pub(super) cut: Vec<Option<u32>>,
@@ -102,7 +102,7 @@ impl Call<'_> {
         value.filter(|errno| *errno > 0)
     }
 
-    /// What its failure says, if it failed.
+    /// The meaning of its failure, if it failed.
     pub(crate) fn failing(&self) -> Option<Failing> {
         if self.told_error().is_some() {
             return Some(Failing::Failure);

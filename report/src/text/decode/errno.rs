@@ -1,4 +1,4 @@
-//! What error numbers say.
+//! Meanings of error numbers.
 
 use ctrace_format::errno;
 

@@ -1,4 +1,4 @@
-//! What JSON has of a call beside its arguments.
+//! Fields of a call in JSON, beside its arguments.
 
 use super::Call;
 use ctrace_format::syscalls::{self, Kind};

@@ -1,4 +1,4 @@
-//! What the numbers of a trace mean, in the words a person knows from `strace` and the manual pages. Pure: nothing
+//! Meanings of a trace's numbers, in the words a person knows from `strace` and the manual pages. Pure: nothing
 //! here prints.
 
 mod args;

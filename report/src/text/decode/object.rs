@@ -1,4 +1,4 @@
-//! What lies behind descriptors.
+//! Objects behind descriptors.
 
 use super::{flags, hex, plain};
 use ctrace_format::linux::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM};
@@ -64,7 +64,7 @@ pub(crate) fn ends(local: Option<&SockAddr>, peer: Option<&SockAddr>) -> Option<
 /// The recorder's cookie of a socket that never had one of the kernel's: its inode, and this bit.
 const INODE_COOKIE: u64 = 1 << 63;
 
-/// What lies behind a descriptor, as `strace -yy` would put it between angle brackets. `known` are the ends of a
+/// The object behind a descriptor, as `strace -yy` would put it between angle brackets. `known` are the ends of a
 /// socket learned later than the dictionary's entry.
 pub(crate) fn object(trace: &Trace, object: &Object, known: Option<&(SockAddr, SockAddr)>) -> String {
     match object {

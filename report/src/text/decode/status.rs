@@ -70,7 +70,7 @@ pub(crate) const fn exit_signal(status: u32) -> Option<u32> {
     }
 }
 
-/// What the scheduler's letter of a task says.
+/// The meaning of the scheduler's letter of a task.
 pub(crate) const fn task_state(letter: u8) -> &'static str {
     match letter {
         b'R' => "running",

@@ -95,7 +95,7 @@ impl Events<'_> {
         (text, Style::Bold)
     }
 
-    /// What happened to a connection, and whether it is bad news.
+    /// The words of an event of a connection, and whether it is bad news.
     pub(super) fn connection_text(&self, event: &Connection) -> (String, bool) {
         let ends = format!("tcp {}→{}", address(&event.local), address(&event.peer));
         match &event.kind {

@@ -24,7 +24,7 @@ pub struct Events<'a> {
     trace: &'a Trace,
     ends: Ends,
     closing: timeline::Closing,
-    /// What tasks did when they were last looked at.
+    /// The last known state of tasks.
     states: HashMap<TaskId, Sleep>,
     containers: Containers<'a>,
     paint: Paint,
@@ -62,7 +62,7 @@ impl<'a> Events<'a> {
         Self { time, zone, ..self }
     }
 
-    /// Which task is in which container.
+    /// The container of each task.
     pub const fn containers(&self) -> &Containers<'a> {
         &self.containers
     }
@@ -184,7 +184,7 @@ impl<'a> Events<'a> {
                 || connected.is_some_and(|connected| connected.error.is_some()))
     }
 
-    /// Where in the kernel a task sleeps.
+    /// The kernel function in which a task sleeps.
     fn asleep(&self, task: TaskId) -> Option<String> {
         let wchan = plain(self.trace.str(self.states.get(&task)?.wchan));
         (!wchan.is_empty()).then(|| format!(" in {wchan}"))

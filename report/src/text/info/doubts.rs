@@ -4,7 +4,7 @@ use crate::text::units;
 use ctrace_analysis::Doubt;
 use serde_json::{Value, json};
 
-/// What is the matter with a file, as the rest of a sentence about it.
+/// The doubt about a file, as the rest of a sentence.
 pub(super) fn text(doubt: &Doubt) -> String {
     match doubt {
         Doubt::Empty => "no event of the workload is in it".to_owned(),

@@ -1,4 +1,4 @@
-//! What a trace is, as an object.
+//! A description of a trace, as an object.
 
 use super::{Info, SHOWN, containers, doubts, spent};
 use crate::text::{self, decode, units};
@@ -79,7 +79,7 @@ impl Info<'_> {
         events
     }
 
-    /// Of a dump that was made for a trigger: which, and when it fired.
+    /// The trigger that a dump was made for, and when it fired.
     fn trigger(&self) -> Value {
         match self.trace.window().map(|window| &window.reason) {
             Some(DumpReason::Trigger { text, t_ns }) => {

@@ -1,4 +1,4 @@
-//! What a trace is, on one screen: what went wrong first, then what, when, where, how much, and what is missing.
+//! A trace on one screen: first its findings, then its scope, times, host, counts, and losses.
 
 mod containers;
 mod doubts;
@@ -22,15 +22,15 @@ const SHOWN: usize = 6;
 /// A trace, and what was worked out of it.
 #[derive(Clone, Copy)]
 pub struct Info<'a> {
-    /// Where it is.
+    /// Its path.
     pub file: &'a Path,
     /// The trace.
     pub trace: &'a Trace,
-    /// What needs no pass over its calls.
+    /// Figures that need no pass over its calls.
     pub overview: &'a Overview,
-    /// What needs one; `None`: nobody asked for it, and there are many.
+    /// Figures that need one; `None`: nobody asked for them, and there are many calls.
     pub calls: Option<&'a CallCounts>,
-    /// What went wrong; `None`: as for `calls`.
+    /// Its findings; `None`: as for `calls`.
     pub account: Option<&'a Account>,
     /// The zone of times of day.
     pub zone: Zone,
@@ -72,7 +72,7 @@ impl Info<'_> {
         rows.lines
     }
 
-    /// Of a dump: what it was made for.
+    /// The reason for a dump.
     fn why_dumped(&self, rows: &mut Rows) {
         let Some(window) = self.trace.window() else { return };
         match &window.reason {
@@ -247,7 +247,7 @@ impl Info<'_> {
         }
     }
 
-    /// What calls that failed alike were aimed at, the most frequent first.
+    /// Targets of calls that failed alike, the most frequent first.
     fn targets(&self, failed: &Failed) -> Vec<(String, u64)> {
         let mut on: Vec<(String, u64)> =
             failed.on.iter().map(|(on, count)| (self.target(on), *count)).collect();
@@ -342,7 +342,7 @@ impl Info<'_> {
     }
 }
 
-/// What part of a recording a dump is.
+/// The part of a recording that a dump is.
 fn window_text(window: &Window, start_realtime_ns: u64) -> String {
     let start = units::rfc3339(start_realtime_ns);
     let at = |ns| units::duration(ns / 1_000_000 * 1_000_000);
