@@ -572,28 +572,37 @@ fn names_that_fail_are_told_and_guesses_on_the_way_are_not() {
 
 #[test]
 fn a_filter_that_refuses_is_told_apart_from_the_kernel() {
-    let (mut r, t) = one("app");
-    for i in 0..5 {
-        let event = Event::Syscall(Syscall {
-            t_ns: r.now,
-            duration_ns: 0,
-            task: r.id(t),
-            sysno: syscalls::number(Abi::X86_64, "mkdir").unwrap(),
-            ret: -1,
-            flags: SyscallFlags::FILTERED,
-            args: [0; 6],
-            args_mask: 0x3f,
-            object: None,
-            details: vec![Detail::Str { arg: 0, value: r.str("/data/new") }],
-            wait_cpu_ns: 0,
-            blocked_ns: 0,
-        });
-        r.push(&event);
-        r.now += i * MS;
+    for name in ["mkdir", "connect"] {
+        let (mut r, t) = one("app");
+        for i in 0..5 {
+            let detail = match name {
+                "mkdir" => Detail::Str { arg: 0, value: r.str("/data/new") },
+                _ => Detail::Addr {
+                    arg: 1,
+                    addr: ctrace_format::SockAddr::Inet("10.0.0.9:80".parse().unwrap()),
+                },
+            };
+            let event = Event::Syscall(Syscall {
+                t_ns: r.now,
+                duration_ns: 0,
+                task: r.id(t),
+                sysno: syscalls::number(Abi::X86_64, name).unwrap(),
+                ret: -1,
+                flags: SyscallFlags::FILTERED,
+                args: [0; 6],
+                args_mask: 0x3f,
+                object: None,
+                details: vec![detail],
+                wait_cpu_ns: 0,
+                blocked_ns: 0,
+            });
+            r.push(&event);
+            r.now += i * MS;
+        }
+        let found = telling(r);
+        assert_eq!((found.len(), found[0].kind), (1, Kind::SeccompDenied), "{found:#?}");
+        assert!(found[0].sentence.contains("a seccomp filter answered, not the kernel"), "{found:#?}");
     }
-    let found = telling(r);
-    assert_eq!((found.len(), found[0].kind), (1, Kind::SeccompDenied), "{found:#?}");
-    assert!(found[0].sentence.contains("a seccomp filter answered, not the kernel"), "{found:#?}");
 }
 
 #[test]

@@ -66,3 +66,10 @@ pub(super) fn is_runtime(comm: &str) -> bool {
     const RUNTIMES: [&str; 7] = ["runc", "crun", "youki", "runsc", "containerd", "conmon", "dockerd"];
     RUNTIMES.iter().any(|runtime| comm.starts_with(runtime))
 }
+
+/// Whether a task that executes this is its container's runtime still: the runtime executes itself once more, by a
+/// descriptor, or a copy of itself in memory, so that nobody can change it under way.
+pub(super) fn is_runtime_program(path: &str) -> bool {
+    let copy = path.strip_prefix("/memfd:").unwrap_or_default();
+    path.starts_with("/proc/self/") || path.starts_with("/dev/fd/") || is_runtime(copy)
+}

@@ -140,7 +140,7 @@ impl People {
         let process = self.of(task, words).process;
         let path = text(words.str(path));
         // The runtime executes itself once more before it executes what it was told to.
-        let is_runtime = path.starts_with("/proc/self/");
+        let is_runtime = super::containers::is_runtime_program(&path);
         let process = &mut self.processes[process.0 as usize];
         if !path.is_empty() {
             // A task gets the name of the file (`begin_new_exec`, fs/exec.c); that it had the name before does not tell.

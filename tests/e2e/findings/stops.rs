@@ -2,6 +2,7 @@
 
 use super::*;
 use nix::sys::signal::Signal;
+use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 /// A server that does something all the time, recorded while `what` is done to it. What `info` says.
@@ -10,7 +11,9 @@ fn of_a_busy_program(place: &Place, code: &str, what: impl FnOnce(&Guarded)) -> 
     let ready = place.text("ready");
     let busy =
         format!("{code}\nimport time, sys\nopen(sys.argv[1], 'w').close()\nwhile True: time.sleep(0.01)");
-    let target = Guarded::spawn(Command::new(PYTHON).args(["-c", &busy, &ready]));
+    // Without a process group of its own it would be in an orphaned one where nobody has a terminal, and those ignore
+    // SIGTSTP (`is_current_pgrp_orphaned`, kernel/exit.c).
+    let target = Guarded::spawn(Command::new(PYTHON).args(["-c", &busy, &ready]).process_group(0));
     wait_for("the program runs", || Path::new(&ready).exists());
     let trace = place.at("x.ctr");
     let recording = Recording::start(&["-p", &target.0.id().to_string()], &trace);

@@ -15,7 +15,7 @@ use super::words;
 use super::{Dictionary, Facts, Finding, Seen};
 use crate::connects::{Connected, Connects};
 use ctrace_format::syscalls::{About, Call, Failing, Family, failing_on};
-use ctrace_format::{Connection, Event, FdTarget, Object, Snapshot, SockAddr, SockCookie};
+use ctrace_format::{Connection, Event, FdTarget, Object, Snapshot, SockAddr, SockCookie, SyscallFlags};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 const MAX_TARGETS: usize = 16_384;
@@ -148,6 +148,13 @@ impl Network {
     ) -> Option<Place> {
         let family = seen.call.row().family;
         match family {
+            // A filter answered in the kernel's place: nobody was asked.
+            Family::Connect
+                if seen.s.flags.contains(SyscallFlags::FILTERED)
+                    && !seen.s.flags.contains(SyscallFlags::EMULATED) =>
+            {
+                return Some(places.of(seen, words));
+            }
             Family::Connect => {
                 self.attempt(seen, places, words);
                 return None;
