@@ -85,13 +85,25 @@ impl Failure {
         self
     }
 
+    /// The failure and its causes as one sentence.
+    pub(crate) fn text(&self) -> String {
+        let mut text = self.error.to_string();
+        for cause in self.error.chain().skip(1) {
+            let cause = cause.to_string();
+            // Some libraries repeat the cause in their own sentence.
+            if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        text
+    }
+
     /// As JSON has it.
     pub(crate) fn json(&self) -> Document {
-        let chain: Vec<String> =
-            self.error.chain().map(|e| crate::decode::plain(e.to_string().as_bytes())).collect();
+        let text = crate::decode::plain(self.text().as_bytes());
         Document::new(
             Shape::Error,
-            json!({"type": "error", "error": chain.join(": "), "fix": self.fix, "exit": self.exit.code()}),
+            json!({"type": "error", "error": text, "fix": self.fix, "exit": self.exit.code()}),
         )
     }
 

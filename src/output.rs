@@ -226,14 +226,7 @@ impl Output {
 
     /// What failed, why, and what helps.
     pub(crate) fn fail(&mut self, failure: &Failure) {
-        let mut text = failure.error.to_string();
-        for cause in failure.error.chain().skip(1) {
-            let cause = cause.to_string();
-            // Some libraries repeat the cause in their own sentence.
-            if !text.contains(&cause) {
-                text = format!("{text}: {cause}");
-            }
-        }
+        let text = failure.text();
         self.insist(&format!("{} {text}", self.paint.paint(Style::Red, "error:")));
         if let Some(fix) = &failure.fix {
             self.insist(&format!("{}   {fix}", self.paint.paint(Style::Cyan, "fix:")));

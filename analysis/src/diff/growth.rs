@@ -43,7 +43,7 @@ struct Grown {
     most: Both<f64>,
     /// Whether there was more and more of it.
     grows: bool,
-    /// Whose calls took it, where that can be told.
+    /// The role whose calls took it, where that can be told.
     family: Option<u32>,
 }
 

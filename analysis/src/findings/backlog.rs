@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// Connections that found a queue full, as samples of a group count them.
 #[derive(Debug, Clone)]
 pub(super) struct Overflow {
-    /// Whose samples.
+    /// The scope or container that the samples are of.
     pub(super) group: String,
     pub(super) from_ns: u64,
     pub(super) to_ns: u64,

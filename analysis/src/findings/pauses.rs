@@ -153,7 +153,7 @@ impl Pauses {
     }
 }
 
-/// Whose signal it was: ` of bash (pid 12)`.
+/// Names the sender of a signal: ` of bash (pid 12)`.
 fn by(facts: &Facts<'_>, process: ProcessId, sent: &Sent) -> String {
     match (sent.sender, &sent.outsider) {
         (Some(sender), _) if sender == process => " of its own".to_owned(),
