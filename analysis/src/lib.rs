@@ -22,6 +22,7 @@ mod names;
 mod order;
 mod overview;
 mod pattern;
+pub mod picture;
 mod report;
 mod roles;
 mod seq;
