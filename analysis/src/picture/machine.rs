@@ -222,7 +222,8 @@ impl Machine {
         let mut series = Vec::new();
         for (subject, name) in groups {
             let used = self.curve(*subject, Metric::MemoryBytes, format!("used{name}"), Unit::Bytes, 1.0);
-            let resident = || self.curve(*subject, Metric::RssBytes, format!("resident{name}"), Unit::Bytes, 1.0);
+            let resident =
+                || self.curve(*subject, Metric::RssBytes, format!("resident{name}"), Unit::Bytes, 1.0);
             series.extend(used.or_else(resident));
             let limit = format!("limit{name}");
             series.extend(self.curve(*subject, Metric::MemoryLimitBytes, limit, Unit::Bytes, 1.0));
@@ -243,7 +244,11 @@ impl Machine {
         ];
         let of = |subject: u32, ending: &str| -> Vec<Curve> {
             let curve = |(metric, name): &(Metric, &str)| {
-                self.lively(subject, *metric, format!("{name}{ending}"), Unit::Share, 1e-6)
+                let mut curve =
+                    self.lively(subject, *metric, format!("{name}{ending}"), Unit::Share, 1e-6)?;
+                // The kernel adds up later than it is asked: no time is longer than it is.
+                curve.values.iter_mut().flatten().for_each(|share| *share = share.min(1.0));
+                Some(curve)
             };
             KINDS.iter().filter_map(curve).collect()
         };
