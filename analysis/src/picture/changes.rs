@@ -1,9 +1,9 @@
 //! Where curves change their level: binary segmentation by ranks, which neither outliers nor the shape of the noise
 //! mislead.
 //!
-//! Of every place where a curve can be cut in two, the one is looked at where values before and after differ most by the
-//! test of Mann and Whitney (with its correction for ties: Lehmann, Nonparametrics, 1975, section 1.4). Neighbouring values
-//! that resemble each other count for less. What is cut is looked at again, both sides apart.
+//! Of all stretches of a curve, the one is looked at whose values differ most from the rest by the test of Mann and Whitney
+//! (with its correction for ties: Lehmann, Nonparametrics, 1975, section 1.4). Neighbouring values that resemble each other
+//! count for less. What is cut so is looked at again, each part apart.
 
 use super::{Change, Curve, Grid, Panel, PanelKind, Unit};
 use crate::findings::words;
@@ -18,8 +18,10 @@ const ALIKE: usize = 2;
 const PARTS: [usize; 2] = [240, 60];
 /// Values on either side of a cut.
 const LEAST: usize = 8;
-/// Deviations of a rank sum from its mean from which on it is no chance, for the best of all cuts.
-const SURE: f64 = 5.0;
+/// Values of a stretch between two cuts.
+const LEAST_WITHIN: usize = 5;
+/// Deviations of a rank sum from its mean from which on it is no chance, for the best of all stretches.
+const SURE: f64 = 5.5;
 /// Cliff's delta from which on a difference matters.
 const EFFECT: f64 = 0.7;
 const DEPTH: usize = 4;
@@ -83,11 +85,12 @@ fn importance(kind: PanelKind, name: &str, telling: &[String]) -> f64 {
         PanelKind::Errors if telling.iter().any(|errno| errno == name) => 1.0,
         PanelKind::Errors => 0.15,
         PanelKind::Connections if matches!(name, "opened" | "closed") => 0.35,
-        PanelKind::Connections => 0.9,
+        PanelKind::Connections | PanelKind::Backlog => 0.9,
         PanelKind::Latency if has("wait") => 0.1,
         PanelKind::Latency if has("network") => 0.85,
         PanelKind::Latency if has("file") => 0.6,
         PanelKind::Latency => 0.2,
+        PanelKind::Network if has("answer") => 0.85,
         PanelKind::Network if has("round trip") => 0.5,
         PanelKind::Network => 0.75,
         PanelKind::Cpu if has("throttled") => 0.8,
@@ -96,7 +99,6 @@ fn importance(kind: PanelKind, name: &str, telling: &[String]) -> f64 {
         PanelKind::Pressure if has("machine") => 0.3,
         PanelKind::Pressure => 0.6,
         PanelKind::Disk => 0.7,
-        PanelKind::Backlog => 0.9,
         PanelKind::Memory if has("swapped") => 0.6,
         PanelKind::Counts if has("descriptors") || has("left open") => 0.55,
         PanelKind::Memory | PanelKind::Counts | PanelKind::Cpu => 0.4,
@@ -210,23 +212,27 @@ fn points(curve: &Curve, parts: usize) -> Vec<Point> {
     values.chunks(width).enumerate().filter_map(part).collect()
 }
 
-/// Cuts a part of the points where both sides differ most, as long as that is no chance.
+/// Cuts the stretch out of a part of the points that differs most from the rest of it, as long as that is no chance, and
+/// looks at what is left apart. A stretch that begins or ends with the part is one cut.
 fn cut(points: &[Point], from: usize, to: usize, depth: usize, cuts: &mut Vec<usize>) {
     if depth == 0 || to - from < 2 * LEAST {
         return;
     }
-    let Some((at, deviation)) = best(&points[from..to]) else { return };
-    let at = from + at;
-    if deviation * independence(&points[from..to]) < SURE {
+    let part = &points[from..to];
+    let Some((begin, end, deviation)) = best(part) else { return };
+    if deviation * independence(part) < SURE {
         return;
     }
-    cuts.push(at);
-    cut(points, from, at, depth - 1, cuts);
-    cut(points, at, to, depth - 1, cuts);
+    let (begin, end) = (from + begin, from + end);
+    cuts.extend([begin, end].into_iter().filter(|at| *at > from && *at < to));
+    for (from, to) in [(from, begin), (begin, end), (end, to)] {
+        cut(points, from, to, depth - 1, cuts);
+    }
 }
 
-/// The best cut, and by how many deviations its rank sum differs from what chance gives.
-fn best(points: &[Point]) -> Option<(usize, f64)> {
+/// The stretch that differs most from the rest, and by how many deviations its rank sum differs from what chance gives
+/// (Olshen and others: Circular binary segmentation, Biostatistics 5, 2004).
+fn best(points: &[Point]) -> Option<(usize, usize, f64)> {
     let n = points.len();
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| points[*a].value.total_cmp(&points[*b].value));
@@ -235,12 +241,11 @@ fn best(points: &[Point]) -> Option<(usize, f64)> {
     let mut ties = 0.0;
     let mut at = 0;
     while at < n {
-        let same = order[at..]
-            .iter()
-            .take_while(|i| points[**i].value.total_cmp(&points[order[at]].value) == Ordering::Equal)
-            .count();
+        let value = points[order[at]].value;
+        let same = order[at..].iter().take_while(|i| points[**i].value.total_cmp(&value) == Ordering::Equal);
+        let same = same.count();
         for i in &order[at..at + same] {
-            ranks[*i] = at as f64 + (same as f64 + 1.0) / 2.0;
+            ranks[*i] = at as f64 + f64::midpoint(same as f64, 1.0);
         }
         ties += (same as f64).powi(3) - same as f64;
         at += same;
@@ -250,18 +255,29 @@ fn best(points: &[Point]) -> Option<(usize, f64)> {
     if correction <= 0.0 {
         return None;
     }
-    let mut sum = 0.0;
-    let mut best: Option<(usize, f64)> = None;
+    let mut sums = vec![0.0; n + 1];
     for (i, rank) in ranks.iter().enumerate() {
-        if i >= LEAST && n - i >= LEAST {
-            let (k, m) = (i as f64, all - i as f64);
+        sums[i + 1] = sums[i] + rank - f64::midpoint(all, 1.0);
+    }
+    let mut best: Option<(usize, usize, f64)> = None;
+    for begin in 0..n {
+        // Nothing at either end is shorter than what is cut out of the middle.
+        if begin > 0 && begin < LEAST_WITHIN {
+            continue;
+        }
+        for end in begin + LEAST_WITHIN..=n {
+            let length = end - begin;
+            let is_side = begin == 0 || end == n;
+            if n - length < LEAST || is_side && length < LEAST || end < n && n - end < LEAST_WITHIN {
+                continue;
+            }
+            let (k, m) = (length as f64, (n - length) as f64);
             let variance = k * m * (all + 1.0) / 12.0 * correction;
-            let deviation = (sum - k * (all + 1.0) / 2.0).abs() / variance.sqrt();
-            if best.is_none_or(|best| deviation > best.1) {
-                best = Some((i, deviation));
+            let deviation = (sums[end] - sums[begin]).abs() / variance.sqrt();
+            if best.is_none_or(|best| deviation > best.2) {
+                best = Some((begin, end, deviation));
             }
         }
-        sum += rank;
     }
     best
 }
@@ -284,7 +300,9 @@ fn independence(points: &[Point]) -> f64 {
     let bound = sizes[sizes.len() * 9 / 10];
     let (mut products, mut squares) = (0.0, 0.0);
     for window in &mut rest {
-        window.iter_mut().for_each(|x| *x = (*x / bound).clamp(-1.0, 1.0));
+        for x in window.iter_mut() {
+            *x = (*x / bound).clamp(-1.0, 1.0);
+        }
         products += window.windows(2).map(|two| two[0] * two[1]).sum::<f64>();
         squares += window.iter().map(|x| x * x).sum::<f64>();
     }
@@ -339,7 +357,7 @@ fn size(
     let is_notable = match unit {
         Unit::PerSecond => {
             // So many events are no chance.
-            const EVENTS: f64 = 10.0;
+            const EVENTS: f64 = 5.0;
             let stay = if after > before { stays[1] } else { stays[0] };
             let bins = points[stay.to - 1].end - points[stay.from].first;
             high >= 1.5 * low && difference * bins as f64 * grid.width_s() >= EVENTS
@@ -381,6 +399,13 @@ fn subject(kind: PanelKind, name: &str) -> String {
         PanelKind::Latency => format!("99th percentile of the time of {rest} calls"),
         PanelKind::Errors => format!("{name} failures"),
         PanelKind::Connections => format!("connections {name}"),
+        PanelKind::Network if name == "p50 answer of peers" => "median time of answers of peers".to_owned(),
+        PanelKind::Network if name == "p50 answer to clients" => {
+            "median time of answers to clients".to_owned()
+        }
+        PanelKind::Network if first == "p99" => {
+            format!("99th percentile of the time of {}", rest.replace("answer", "answers"))
+        }
         PanelKind::Network | PanelKind::Disk if first == "p50" => format!("median time of a {rest}"),
         PanelKind::Cpu if name == "used" => "CPU used".to_owned(),
         PanelKind::Cpu if name == "waited for" => "time waited for a CPU".to_owned(),
@@ -461,6 +486,14 @@ mod tests {
         let rose = changes.iter().find(|c| c.after > c.before);
         let text = rose.map(|c| c.text.clone()).unwrap_or_default();
         assert!(text.starts_with("ECONNREFUSED failures rose from 0/s to "), "{text}");
+    }
+
+    #[test]
+    fn a_few_failures_in_a_row_are_told_wherever_they_are() {
+        let values = (0..814).map(|bin| if (524..550).contains(&bin) && bin % 5 == 0 { 100.0 } else { 0.0 });
+        let changes = found(PanelKind::Errors, "ECONNREFUSED", Unit::PerSecond, values.collect());
+        assert_eq!(changes.len(), 2, "{changes:#?}");
+        assert!(changes.iter().any(|change| change.at_ns == 5_250_000_000), "{changes:#?}");
     }
 
     #[test]

@@ -107,7 +107,6 @@ impl Edges {
         let is_nameless = match local {
             SockAddr::Unix(path) => path.is_empty(),
             SockAddr::Inet(addr) => addr.port() == 0,
-            SockAddr::Other { .. } => true,
             _ => true,
         };
         if is_nameless || self.listeners.len() >= MAX_LISTENERS {

@@ -123,7 +123,7 @@ pub enum PanelKind {
     Errors,
     /// Connections opened, refused, reset and closed.
     Connections,
-    /// Round trips and retransmits.
+    /// How long answers took, round trips, retransmits, name lookups.
     Network,
     /// CPUs used, throttled and waited for.
     Cpu,

@@ -122,6 +122,9 @@ pub(super) struct Sockets {
     own: FxHashSet<SocketAddr>,
     pub(super) edges: Edges,
     pub(super) called: Called,
+    /// Answers that were got, and not taken by [`Sockets::answers`] so far: when, how long they took, and whether it was
+    /// a peer's.
+    answers: Vec<(u64, u64, bool)>,
     rows: Vec<(u64, Conn)>,
     left_out: u64,
     /// Lookups are events of their own.
@@ -136,6 +139,7 @@ impl Sockets {
             own: FxHashSet::default(),
             edges: Edges::default(),
             called: Called::default(),
+            answers: Vec::new(),
             rows: Vec::new(),
             left_out: 0,
             has_lookups,
@@ -173,9 +177,9 @@ impl Sockets {
         }
     }
 
-    fn conn(&mut self, cookie: u64, t_ns: u64, people: &People) -> &mut Conn {
+    fn conn(&mut self, cookie: u64, t_ns: u64) -> &mut Conn {
         if self.open.len() >= MAX_FOLLOWED && !self.open.contains_key(&cookie) {
-            self.forget(people);
+            self.forget();
         }
         let conn = self.open.entry(cookie).or_insert_with(|| Conn { from_ns: t_ns, ..Conn::default() });
         conn.last_ns = conn.last_ns.max(t_ns);
@@ -183,7 +187,7 @@ impl Sockets {
     }
 
     /// Makes room: those that ended go, and the older half of the others.
-    fn forget(&mut self, people: &People) {
+    fn forget(&mut self) {
         let mut times: Vec<u64> = self.open.values().map(|conn| conn.last_ns).collect();
         let middle = times.len() / 2;
         let median = *times.select_nth_unstable(middle).1;
@@ -197,7 +201,7 @@ impl Sockets {
             gone.into_iter().filter_map(|cookie| Some((cookie, self.open.remove(&cookie)?))).collect();
         gone.sort_by_key(|(cookie, conn)| (conn.from_ns, *cookie));
         for (cookie, conn) in gone {
-            self.over(cookie, conn, people);
+            self.over(cookie, conn);
         }
     }
 
@@ -209,7 +213,6 @@ impl Sockets {
         call: Call,
         actor: Actor,
         trace: &Trace,
-        people: &People,
     ) -> Option<Connected> {
         let family = call.row().family;
         let end_ns = s.t_ns.saturating_add(s.duration_ns);
@@ -229,7 +232,7 @@ impl Sockets {
                     self.edges.listens(local, actor.role);
                 }
             } else if moves(family) || is_over && self.open.contains_key(&cookie.0) {
-                let conn = self.conn(cookie.0, s.t_ns, people);
+                let conn = self.conn(cookie.0, s.t_ns);
                 conn.last_ns = conn.last_ns.max(end_ns);
                 conn.actor.get_or_insert(actor);
                 if conn.protocol.is_none() {
@@ -247,7 +250,7 @@ impl Sockets {
             }
         }
         if let Some(connected) = &told {
-            self.connected(connected, actor, people);
+            self.connected(connected, actor);
         }
         told
     }
@@ -259,6 +262,11 @@ impl Sockets {
         let conn = cookie.and_then(|cookie| self.open.get(&cookie.0));
         seen.call.row().family == Family::Receive
             && conn.is_some_and(|conn| conn.is_outgoing != Some(true) || conn.asked_ns.is_none())
+    }
+
+    /// The answers since this was asked last: when they were there, how long they took, and whether a peer gave them.
+    pub(super) fn answers(&mut self) -> impl Iterator<Item = (u64, u64, bool)> + '_ {
+        self.answers.drain(..)
     }
 
     /// The other end of a socket, when it is known.
@@ -342,25 +350,21 @@ impl Sockets {
                 conn.event = Some(id);
             }
         }
-        let edge = match conn.edge {
-            Some(edge) => Some(edge),
-            None => {
-                let is_inside = is_inside(conn, &self.own);
-                let far = (!is_inside).then(|| far_of(conn)).flatten();
-                let edge = conn.actor.zip(far).zip(conn.protocol);
-                edge.map(|((actor, far), protocol)| self.edges.at(actor.role, far, protocol))
-            }
-        };
-        conn.edge = edge;
+        if conn.edge.is_none() && !is_inside(conn, &self.own) {
+            let edge = conn.actor.zip(far_of(conn)).zip(conn.protocol);
+            conn.edge = edge.map(|((actor, far), protocol)| self.edges.at(actor.role, far, protocol));
+        }
+        let edge = conn.edge;
+        self.answers.push((end_ns, took_ns, is_outgoing));
         if let Some(edge) = edge {
             self.edges.answer(edge, took_ns);
         }
     }
 
-    fn connected(&mut self, connected: &Connected, actor: Actor, people: &People) {
+    fn connected(&mut self, connected: &Connected, actor: Actor) {
         let Some(cookie) = connected.cookie else { return };
         let id = EventId { end_ns: connected.end_ns(), tid: actor.tid };
-        let conn = self.conn(cookie.0, connected.t_ns, people);
+        let conn = self.conn(cookie.0, connected.t_ns);
         conn.actor.get_or_insert(actor);
         conn.is_outgoing = Some(true);
         conn.from_ns = conn.from_ns.min(connected.t_ns);
@@ -388,25 +392,25 @@ impl Sockets {
         let actor = change.task.map(|task| people.of(task, trace));
         if change.cookie.0 != 0 && !matches!(change.kind, ConnectionKind::State { new: TcpState::Listen, .. })
         {
-            self.changed(change, actor, people);
+            self.changed(change, actor);
         } else if let Some(actor) = actor {
             self.edges.listens(&change.local, actor.role);
         }
         if let Some(connected) = &told
             && let Some(actor) = connected.task.map(|task| people.of(task, trace)).or(actor)
         {
-            self.connected(connected, actor, people);
+            self.connected(connected, actor);
         }
         told
     }
 
-    fn changed(&mut self, change: &Connection, actor: Option<Actor>, people: &People) {
+    fn changed(&mut self, change: &Connection, actor: Option<Actor>) {
         // The end of a listener is no connection.
         if matches!(change.kind, ConnectionKind::State { old: TcpState::Listen, .. }) {
             return;
         }
         let id = EventId { end_ns: change.t_ns, tid: actor.map_or(0, |actor| actor.tid) };
-        let conn = self.conn(change.cookie.0, change.t_ns, people);
+        let conn = self.conn(change.cookie.0, change.t_ns);
         conn.kernel.is_told = true;
         conn.actor = conn.actor.or(actor);
         conn.protocol.get_or_insert(Protocol::Tcp);
@@ -460,11 +464,11 @@ impl Sockets {
     }
 
     /// Traffic of a socket that is no TCP socket.
-    pub(super) fn traffic(&mut self, socket: &Socket, actor: Option<Actor>, people: &People) {
+    pub(super) fn traffic(&mut self, socket: &Socket, actor: Option<Actor>) {
         if socket.cookie.0 == 0 || is_netlink(u32::from(socket.family)) {
             return;
         }
-        let conn = self.conn(socket.cookie.0, socket.from_ns, people);
+        let conn = self.conn(socket.cookie.0, socket.from_ns);
         conn.last_ns = conn.last_ns.max(socket.t_ns);
         conn.actor = conn.actor.or(actor);
         conn.protocol = conn.protocol.or(Protocol::of(u32::from(socket.family), u32::from(socket.kind)));
@@ -492,7 +496,7 @@ impl Sockets {
     }
 
     /// A connection is over, or nobody follows it any more.
-    fn over(&mut self, cookie: u64, conn: Conn, people: &People) {
+    fn over(&mut self, cookie: u64, conn: Conn) {
         if let Some((far, protocol)) = far_of(&conn).zip(conn.protocol)
             && let Some(actor) = conn.actor
         {
@@ -518,12 +522,12 @@ impl Sockets {
         }
         self.rows.push((cookie, conn));
         if self.rows.len() >= 16 * SHOWN {
-            self.prune(people);
+            self.prune();
         }
     }
 
     /// Keeps the rows that may be shown.
-    fn prune(&mut self, people: &People) {
+    fn prune(&mut self) {
         self.rows.sort_by_key(|(cookie, conn)| {
             let slowest = conn.slowest.map_or(0, |s| s.0).max(conn.connect_ns.unwrap_or(0));
             (
@@ -537,7 +541,6 @@ impl Sockets {
         let mut alike: FxHashMap<(Option<ProcessId>, Option<Far>, Ended), usize> = FxHashMap::default();
         let before = self.rows.len();
         let mut kept = 0;
-        let _ = people;
         self.rows.retain(|(_, conn)| {
             let process = conn.actor.map(|actor| actor.process);
             let nth = alike.entry((process, far_of(conn), conn.ended)).or_default();
@@ -559,9 +562,9 @@ impl Sockets {
         let mut open: Vec<(u64, Conn)> = self.open.drain().collect();
         open.sort_by_key(|(cookie, conn)| (conn.from_ns, *cookie));
         for (cookie, conn) in open {
-            self.over(cookie, conn, people);
+            self.over(cookie, conn);
         }
-        self.prune(people);
+        self.prune();
         let rows = self.rows.iter().map(|(_, conn)| row(conn, grid, people, places, &self.called)).collect();
         (Ranked { rows, left_out: self.left_out }, self.edges, self.called)
     }
