@@ -220,7 +220,7 @@ fn cut(points: &[Point], from: usize, to: usize, depth: usize, cuts: &mut Vec<us
     }
     let part = &points[from..to];
     let Some((begin, end, deviation)) = best(part) else { return };
-    if deviation * independence(part) < SURE {
+    if deviation * independence([&part[..begin], &part[begin..end], &part[end..]]) < SURE {
         return;
     }
     let (begin, end) = (from + begin, from + end);
@@ -283,11 +283,11 @@ fn best(points: &[Point]) -> Option<(usize, usize, f64)> {
 }
 
 /// How much of a number of values is worth as many that have nothing to do with each other: less, the more neighbours
-/// resemble each other. Looked at in short windows, so that a level that changes once more is not taken for that.
-fn independence(points: &[Point]) -> f64 {
+/// resemble each other. Looked at in short windows of each part, so that a level that changes is not taken for that.
+fn independence(parts: [&[Point]; 3]) -> f64 {
     const WINDOW: usize = 2 * LEAST;
     let mut rest: Vec<Vec<f64>> = Vec::new();
-    for window in points.chunks_exact(WINDOW.min(points.len().max(1))) {
+    for window in parts.iter().flat_map(|part| part.chunks_exact(WINDOW.min(part.len().max(1)))) {
         let middle = median(window);
         rest.push(window.iter().map(|point| point.value - middle).collect());
     }
