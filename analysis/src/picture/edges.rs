@@ -3,6 +3,7 @@
 use super::quantiles::Histogram;
 use crate::findings::people::RoleId;
 use ctrace_format::SockAddr;
+use ctrace_format::linux::{AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM};
 use rustc_hash::FxHashMap;
 use std::net::IpAddr;
 
@@ -21,6 +22,16 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
+    /// That of a socket.
+    pub(super) const fn of(family: u32, kind: u32) -> Option<Self> {
+        match (family, kind) {
+            (AF_UNIX, _) => Some(Self::Unix),
+            (AF_INET | AF_INET6, SOCK_DGRAM) => Some(Self::Udp),
+            (AF_INET | AF_INET6, _) => Some(Self::Tcp),
+            _ => None,
+        }
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",

@@ -6,6 +6,7 @@
 
 mod calls;
 mod changes;
+mod conns;
 mod edges;
 mod errors;
 mod gaps;
@@ -18,6 +19,7 @@ mod panels;
 mod processes;
 mod quantiles;
 mod sample;
+mod segments;
 mod slow;
 mod sockets;
 mod spans;

@@ -1,5 +1,6 @@
 //! Connections: who has them, what went through them, how long answers took, and how they ended.
 
+use super::conns::{Conn, Ended, far_of, named, row};
 use super::edges::{Edges, Far, Protocol};
 use super::{ConnectionRow, Grid, Ranked};
 use crate::EventId;
@@ -8,10 +9,8 @@ use crate::findings::Seen;
 use crate::findings::called::Called;
 use crate::findings::people::{Actor, People, ProcessId};
 use crate::findings::places::{Place, Places};
-use crate::findings::words;
-use crate::picture::processes;
-use ctrace_format::errno::{ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT};
-use ctrace_format::linux::{AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM};
+use ctrace_format::errno::{ECONNRESET, ETIMEDOUT};
+use ctrace_format::linux::{AF_INET, AF_INET6, AF_UNIX};
 use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{
     Connection, ConnectionKind, Detail, Dns, Event, FdTarget, Object, ObjectId, Snapshot, SockAddr,
@@ -26,92 +25,10 @@ const MAX_FOLLOWED: usize = 65_536;
 /// Own ends of connections that processes of the trace made.
 const MAX_OWN: usize = 131_072;
 const DNS_PORT: u16 = 53;
-/// Rows that are shown; twice as many are kept.
+/// Rows that are shown.
 const SHOWN: usize = 200;
 /// Rows of one role, peer and end.
 const ALIKE: usize = 20;
-
-/// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-enum Ended {
-    #[default]
-    Open,
-    Closed,
-    ClosedByPeer,
-    Reset,
-    ResetByPeer,
-    Refused,
-    TimedOut,
-    Unreachable,
-    Failed,
-}
-
-impl Ended {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Closed => "closed",
-            Self::ClosedByPeer => "closed by peer",
-            Self::Reset => "reset",
-            Self::ResetByPeer => "reset by peer",
-            Self::Refused => "refused",
-            Self::TimedOut => "timed out",
-            Self::Unreachable => "unreachable",
-            Self::Failed => "failed",
-        }
-    }
-
-    const fn is_failure(self) -> bool {
-        !matches!(self, Self::Open | Self::Closed | Self::ClosedByPeer)
-    }
-
-    const fn of(errno: u16) -> Self {
-        match errno {
-            ECONNREFUSED => Self::Refused,
-            ETIMEDOUT => Self::TimedOut,
-            ECONNRESET => Self::ResetByPeer,
-            EHOSTUNREACH | ENETUNREACH => Self::Unreachable,
-            _ => Self::Failed,
-        }
-    }
-}
-
-/// One connection.
-#[derive(Debug, Clone, Default)]
-struct Conn {
-    from_ns: u64,
-    last_ns: u64,
-    /// It was there when recording began.
-    is_old: bool,
-    actor: Option<Actor>,
-    local: Option<SockAddr>,
-    peer: Option<SockAddr>,
-    protocol: Option<Protocol>,
-    /// This end connected.
-    is_outgoing: Option<bool>,
-    /// As calls moved them, and as the kernel counted them: sent, received.
-    moved: [u64; 2],
-    counted: [u64; 2],
-    connect_ns: Option<u64>,
-    /// The end of the last call that asked, without an answer so far.
-    asked_ns: Option<u64>,
-    slowest: Option<(u64, u64)>,
-    kernel: Kernel,
-    ended: Ended,
-    /// The other end said that it sends nothing more.
-    saw_end: bool,
-    event: Option<EventId>,
-    /// Where its answers are counted.
-    edge: Option<u32>,
-}
-
-/// What the kernel told of a connection.
-#[derive(Debug, Clone, Copy, Default)]
-struct Kernel {
-    srtt_us: u32,
-    retransmits: u64,
-    is_told: bool,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -570,60 +487,6 @@ impl Sockets {
     }
 }
 
-impl Conn {
-    /// The first failure is the one that counts, except that a refusal says more than the reset that it came with.
-    fn fail(&mut self, ended: Ended, event: EventId) {
-        let is_better =
-            matches!(ended, Ended::Refused) && matches!(self.ended, Ended::ResetByPeer | Ended::Reset);
-        if !self.ended.is_failure() || is_better {
-            self.ended = ended;
-            self.event = Some(event);
-        }
-    }
-
-    fn measured(&mut self, srtt_us: u32, retransmits: u32) {
-        if srtt_us > 0 {
-            self.kernel.srtt_us = srtt_us;
-        }
-        self.kernel.retransmits = self.kernel.retransmits.max(u64::from(retransmits));
-    }
-
-    /// Bytes sent and received. Of a connection that is older than the recording the kernel counted more than was seen.
-    fn bytes(&self) -> [u64; 2] {
-        let is_counted = !self.is_old && self.counted.iter().sum::<u64>() > self.moved.iter().sum();
-        if is_counted { self.counted } else { self.moved }
-    }
-}
-
-fn row(conn: &Conn, grid: &Grid, people: &People, places: &mut Places, called: &Called) -> ConnectionRow {
-    let address = |addr: Option<&SockAddr>| addr.map(words::address).unwrap_or_default();
-    let name = match &conn.peer {
-        Some(SockAddr::Inet(peer)) => called.name(peer.ip()).map(|place| places.name(place).to_owned()),
-        _ => None,
-    };
-    let peer = address(conn.peer.as_ref());
-    let process = conn.actor.map(|actor| people.process(actor.process));
-    let [sent_bytes, received_bytes] = conn.bytes();
-    ConnectionRow {
-        from_ns: conn.from_ns,
-        to_ns: if conn.ended == Ended::Open { grid.end_ns().max(conn.last_ns) } else { conn.last_ns },
-        role: process.map(processes::role).unwrap_or_default(),
-        tgid: process.map(|process| process.tgid),
-        local: address(conn.local.as_ref()),
-        peer: name.map_or_else(|| peer.clone(), |name| format!("{name} ({peer})")),
-        protocol: conn.protocol.map_or("tcp", Protocol::name),
-        is_outgoing: conn.is_outgoing.unwrap_or(true),
-        sent_bytes,
-        received_bytes,
-        connect_ns: conn.connect_ns,
-        slowest_answer: conn.slowest,
-        rtt_ns: (conn.kernel.srtt_us > 0).then(|| u64::from(conn.kernel.srtt_us) * 1_000),
-        retransmits: conn.kernel.retransmits,
-        ended: conn.ended.name(),
-        event: conn.event,
-    }
-}
-
 /// Whether both ends of an accepted connection are in the trace: the other one tells of it.
 fn is_inside(conn: &Conn, own: &FxHashSet<SocketAddr>) -> bool {
     conn.is_outgoing == Some(false) && matches!(&conn.peer, Some(SockAddr::Inet(peer)) if own.contains(peer))
@@ -633,28 +496,6 @@ fn is_inside(conn: &Conn, own: &FxHashSet<SocketAddr>) -> bool {
 fn is_of_names(conn: &Conn) -> bool {
     conn.protocol == Some(Protocol::Udp)
         && matches!(&conn.peer, Some(SockAddr::Inet(peer)) if peer.port() == DNS_PORT)
-}
-
-/// The other end of a connection, as the map tells ends apart.
-fn far_of(conn: &Conn) -> Option<Far> {
-    match (conn.is_outgoing, &conn.peer, &conn.local) {
-        (Some(false), Some(SockAddr::Inet(peer)), _) => Some(Far::Client(peer.ip())),
-        (Some(false), _, Some(local)) if conn.protocol == Some(Protocol::Unix) => {
-            Some(Far::Clients(local.clone()))
-        }
-        (Some(true) | None, Some(peer), _) => Some(Far::Peer(peer.clone())),
-        _ => None,
-    }
-}
-
-/// An address that names something.
-fn named(addr: Option<&SockAddr>) -> Option<SockAddr> {
-    addr.filter(|addr| match addr {
-        SockAddr::Unix(path) => !path.is_empty(),
-        SockAddr::Inet(addr) => addr.port() != 0,
-        _ => false,
-    })
-    .cloned()
 }
 
 fn cookie(trace: &Trace, object: ObjectId) -> Option<SockCookie> {
@@ -680,15 +521,4 @@ const fn moves(family: Family) -> bool {
 /// Whether sockets of a family have no ends that somebody would look for.
 const fn is_netlink(family: u32) -> bool {
     !matches!(family, AF_UNIX | AF_INET | AF_INET6)
-}
-
-impl Protocol {
-    const fn of(family: u32, kind: u32) -> Option<Self> {
-        match (family, kind) {
-            (AF_UNIX, _) => Some(Self::Unix),
-            (AF_INET | AF_INET6, SOCK_DGRAM) => Some(Self::Udp),
-            (AF_INET | AF_INET6, _) => Some(Self::Tcp),
-            _ => None,
-        }
-    }
 }
