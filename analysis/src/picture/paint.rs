@@ -1,6 +1,6 @@
 //! One pass over the events: each goes to the parts that make something of it.
 
-use super::calls::{Calls, Info};
+use super::calls::{Calls, Group, Info};
 use super::errors::{Errors, Failure};
 use super::gaps::Gaps;
 use super::lanes::Lanes;
@@ -173,17 +173,6 @@ impl<'a> Painter<'a> {
         let end_ns = s.t_ns.saturating_add(s.duration_ns);
         self.calls.count(&info, 1);
         self.processes.call(actor.process, 1);
-        if self.is_shown(end_ns) {
-            let bin = grid.bin(end_ns);
-            let group = info.group(s.object, self.trace);
-            self.rates.call(&grid, bin, group);
-            if UNMEASURED.iter().all(|flag| !s.flags.contains(*flag)) {
-                self.rates.duration(&grid, bin, group, s.duration_ns);
-                if info.call.row().waits == Some(On::Disk) {
-                    self.machine.flush(&grid, bin, s.duration_ns);
-                }
-            }
-        }
         let seen = Seen {
             s,
             t_ns: s.t_ns,
@@ -193,6 +182,20 @@ impl<'a> Painter<'a> {
             number: 0,
             behind: Place::NOWHERE,
         };
+        if self.is_shown(end_ns) {
+            let bin = grid.bin(end_ns);
+            let group = info.group(s.object, self.trace);
+            self.rates.call(&grid, bin, group);
+            if UNMEASURED.iter().all(|flag| !s.flags.contains(*flag)) {
+                // Who waits for the next request of a client waits for work.
+                let is_idle = group == Group::Network && self.sockets.is_idle(&seen, self.trace);
+                let of = if is_idle { Group::Wait } else { group };
+                self.rates.duration(&grid, bin, of, s.duration_ns);
+                if info.call.row().waits == Some(On::Disk) {
+                    self.machine.flush(&grid, bin, s.duration_ns);
+                }
+            }
+        }
         let number = self.sample.next();
         let is_slow = s.duration_ns >= SLOW_NS;
         let place =

@@ -13,6 +13,11 @@ const LEAST_WITHIN: usize = 5;
 /// Deviations of a rank sum from its mean from which on it is no chance, for the best of all stretches.
 const SURE: f64 = 5.5;
 
+/// Levels that lie so many times further apart than values usually lie from their own level are two, and their values are
+/// worth so much at least.
+const FAR: f64 = 30.0;
+const FAR_WORTH: f64 = 0.7;
+
 /// A part of a curve.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Point {
@@ -107,7 +112,7 @@ fn independence(parts: [&[Point]; 3]) -> f64 {
         return 1.0;
     }
     sizes.sort_by(f64::total_cmp);
-    let bound = sizes[sizes.len() * 9 / 10];
+    let (typical, bound) = (sizes[sizes.len() / 2], sizes[sizes.len() * 9 / 10]);
     let (mut products, mut squares) = (0.0, 0.0);
     for window in &mut rest {
         for x in window.iter_mut() {
@@ -120,7 +125,11 @@ fn independence(parts: [&[Point]; 3]) -> f64 {
     // A short window shows less of it than there is (Kendall, Biometrika 41, 1954).
     let n = WINDOW as f64;
     let alike = ((n * seen + 1.0) / (n - 3.0)).clamp(0.0, 0.98);
-    ((1.0 - alike) / (1.0 + alike)).sqrt()
+    let worth = ((1.0 - alike) / (1.0 + alike)).sqrt();
+    // However alike neighbours are, no level wanders so far.
+    let inside = median(parts[1]);
+    let apart = |other: &[Point]| other.is_empty() || (median(other) - inside).abs() >= FAR * typical;
+    if apart(parts[0]) && apart(parts[2]) { worth.max(FAR_WORTH) } else { worth }
 }
 
 pub(super) fn median(points: &[Point]) -> f64 {
