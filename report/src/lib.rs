@@ -15,7 +15,6 @@ mod markdown;
 mod paint;
 pub mod text;
 pub mod verdict;
-mod xml;
 
 pub use json::{Document, Shape};
 pub use paint::{Paint, Style, shown};
