@@ -37,6 +37,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod archive;
 mod check;
 mod codec;
 mod columns;

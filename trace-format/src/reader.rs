@@ -1,5 +1,6 @@
 //! Reading a trace: opening, what is known without reading events, lookups.
 
+use crate::archive::{self, NoTrace, Place};
 use crate::dictionary::Dictionaries;
 use crate::index::{Index, IndexEntry};
 use crate::layout::{self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN, kind};
@@ -51,6 +52,14 @@ pub enum ReadError {
     Bomb {
         /// Which file.
         path: PathBuf,
+    },
+    /// A ZIP archive without a trace that can be read.
+    #[error("{} is a ZIP archive, and {what}", path.display())]
+    Archive {
+        /// Which file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        what: String,
     },
     /// Nothing was written.
     #[error("{} is empty: its recording ended before the header was written, or the disk was full. Record again",
@@ -241,25 +250,24 @@ fn unfinished(partial: &Path, live: bool) -> String {
 pub struct TraceFile {
     path: PathBuf,
     file: File,
-    /// What is read in its place: a copy of what came through a pipe, or was compressed.
-    copy: Option<File>,
+    /// Where the trace is, when it is not the whole file.
+    place: Option<Place>,
 }
 
 impl TraceFile {
-    /// Opens a finished, live or torn file, or what gzip or zstd made of one. `-`, and a pipe that this process has open
-    /// (`/dev/fd/…`), is read to its end; nothing else is waited for.
+    /// Opens a finished, live or torn file, what gzip or zstd made of one, or one in a ZIP archive (of a bundle with several
+    /// the recording; `ARCHIVE/NAME` is a certain one). `-`, and a pipe that this process has open (`/dev/fd/…`), is read to
+    /// its end; nothing else is waited for.
     ///
     /// # Errors
-    /// When it is not there, or no regular file, or unpacks to more than a trace of its length holds.
+    /// When it is not there, or no regular file, or unpacks to more than a trace of its length holds, or is an archive without
+    /// a trace.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
-        let refused = |refused| match refused {
-            Refused::Io(source) => io(source),
-            Refused::TooMuch => ReadError::Bomb { path: path.into() },
-        };
         if path == Path::new("-") {
-            let file = spool::copy(io::stdin().lock()).map_err(refused)?;
-            return Ok(Self { path: "standard input".into(), file, copy: None });
+            let name = PathBuf::from("standard input");
+            let file = spool::copy(io::stdin().lock()).map_err(|e| refused(&name, e))?;
+            return Self::locate(name, file, None);
         }
         let regular = |found: &Metadata| {
             let what = if found.is_dir() { "a directory" } else { "a device, FIFO or socket" };
@@ -268,8 +276,8 @@ impl TraceFile {
         match std::fs::metadata(path) {
             Ok(found) if !found.is_file() && !found.is_dir() && spool::is_descriptor(path) => {
                 let file = File::open(path).map_err(io)?;
-                let file = spool::copy(file).map_err(refused)?;
-                return Ok(Self { path: path.into(), file, copy: None });
+                let file = spool::copy(file).map_err(|e| refused(path, e))?;
+                return Self::locate(path.into(), file, None);
             }
             // To open a device does something on some.
             Ok(found) => regular(&found)?,
@@ -282,13 +290,36 @@ impl TraceFile {
                     io(e)
                 });
             }
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+                let Some((archive, member)) = archive::member_of(path) else { return Err(io(e)) };
+                let file = outfile::open_to_read(&archive).map_err(io)?;
+                return if archive::is_archive(&file).map_err(io)? {
+                    Self::locate(path.into(), file, Some(&member))
+                } else {
+                    Err(io(e))
+                };
+            }
             Err(e) => return Err(io(e)),
         }
         // It may be another by now.
         let file = outfile::open_to_read(path).map_err(io)?;
         regular(&file.metadata().map_err(io)?)?;
-        let copy = spool::unpacked(&file).map_err(refused)?;
-        Ok(Self { path: path.into(), file, copy })
+        match spool::unpacked(&file).map_err(|e| refused(path, e))? {
+            Some(copy) => Ok(Self { path: path.into(), file, place: Some(Place::Copied(copy)) }),
+            None => Self::locate(path.into(), file, None),
+        }
+    }
+
+    /// Finds the trace in a file that is an archive; any other is the trace itself.
+    fn locate(path: PathBuf, file: File, member: Option<&str>) -> Result<Self, ReadError> {
+        if !archive::is_archive(&file).map_err(|source| ReadError::Io { path: path.clone(), source })? {
+            return Ok(Self { path, file, place: None });
+        }
+        match archive::find(&file, member) {
+            Ok(place) => Ok(Self { path, file, place: Some(place) }),
+            Err(NoTrace::Refused(why)) => Err(refused(&path, why)),
+            Err(NoTrace::Archive(what)) => Err(ReadError::Archive { path, what }),
+        }
     }
 
     /// Its name.
@@ -311,11 +342,7 @@ impl TraceFile {
 
     /// As [`TraceFile::read`], of a file whose first bytes may be damaged.
     pub(crate) fn salvage(self) -> Result<Trace, ReadError> {
-        let again = self.copy.as_ref().unwrap_or(&self.file).try_clone().map(|file| Self {
-            path: self.path.clone(),
-            file,
-            copy: None,
-        });
+        let again = self.try_clone();
         match self.read_as(false) {
             Err(error @ ReadError::HeaderDamaged { .. }) => match again {
                 Ok(again) => again.read_as(true),
@@ -325,12 +352,33 @@ impl TraceFile {
         }
     }
 
+    fn try_clone(&self) -> io::Result<Self> {
+        let place = match &self.place {
+            None => None,
+            Some(Place::Copied(copy)) => Some(Place::Copied(copy.try_clone()?)),
+            Some(Place::Within(range)) => Some(Place::Within(range.clone())),
+        };
+        Ok(Self { path: self.path.clone(), file: self.file.try_clone()?, place })
+    }
+
     fn read_as(self, salvage: bool) -> Result<Trace, ReadError> {
-        let Self { path, file, copy } = self;
-        let is_live = !salvage && copy.is_none() && outfile::is_live(&file);
-        let file = copy.unwrap_or(file);
-        let source = Source::file(file).map_err(|source| ReadError::Io { path: path.clone(), source })?;
+        let Self { path, file, place } = self;
+        let is_live = !salvage && place.is_none() && outfile::is_live(&file);
+        let source = match place {
+            None => Source::file(file),
+            Some(Place::Copied(copy)) => Source::file(copy),
+            Some(Place::Within(range)) => Ok(Source::part(file, &range)),
+        };
+        let source = source.map_err(|source| ReadError::Io { path: path.clone(), source })?;
         Trace::from_source(&path, source, is_live, salvage)
+    }
+}
+
+/// The words for what cannot be unpacked.
+fn refused(path: &Path, why: Refused) -> ReadError {
+    match why {
+        Refused::Io(source) => ReadError::Io { path: path.into(), source },
+        Refused::TooMuch => ReadError::Bomb { path: path.into() },
     }
 }
 
@@ -348,7 +396,7 @@ impl Trace {
     /// # Errors
     /// As [`Trace::open`].
     pub fn from_file(file: File) -> Result<Self, ReadError> {
-        TraceFile { path: PathBuf::from("an open file"), file, copy: None }.read()
+        TraceFile { path: PathBuf::from("an open file"), file, place: None }.read()
     }
 
     /// Opens a trace that is in memory.
