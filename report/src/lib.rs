@@ -9,6 +9,7 @@
 //! `Kind::name()`, …): one place for all.
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod escape;
 mod json;
 mod markdown;
