@@ -1,0 +1,274 @@
+//! `ctrace export`: a trace in the formats of other tools.
+
+use crate::exit::{Exit, Failure};
+use crate::output::{Document, Output, Shape};
+use crate::{account, units, zone};
+use ctrace_format::{Filter, OutFile, ReadError, Sink, Trace, TraceFile};
+use ctrace_report::Paint;
+use ctrace_report::perfetto;
+use ctrace_report::text::Events;
+use ctrace_report::text::when::{self, When, Zone};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Write a trace in a format that other tools read.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ctrace export incident.ctr --format perfetto       incident.pftrace, for ui.perfetto.dev
+  ctrace export incident.ctr --format jsonl | jq 'select(.errno)'
+  ctrace export incident.ctr --format jsonl --since 2s --until 4.5s -o part.jsonl")]
+pub(crate) struct Args {
+    /// The trace
+    file: PathBuf,
+    /// The format
+    #[arg(long, value_name = "FORMAT")]
+    format: Format,
+    /// What to write; `-`: the standard output [default: the name of the trace with another ending; of jsonl: `-`]
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// Replace a file of that name, if it is yours; without this, the next free name is taken
+    #[arg(long)]
+    force: bool,
+    /// Only from this time on: after the start of the trace (2.5s), or by the clock (18:52:03, 2026-12-01T18:52:03Z)
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    since: Option<When>,
+    /// Only until this time
+    #[arg(long, value_name = "TIME", value_parser = when::parse)]
+    until: Option<When>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The formats as words of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// One JSON object a line, as `events --json`
+    Jsonl,
+    /// A timeline for ui.perfetto.dev and its trace processor
+    Perfetto,
+}
+
+impl Format {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Perfetto => "perfetto",
+        }
+    }
+
+    const fn ending(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Perfetto => "pftrace",
+        }
+    }
+}
+
+/// Bytes that are handed to the system at a time.
+const BLOCK: usize = 1 << 20;
+
+/// An output that has its name only when it is whole.
+struct Whole(Option<OutFile>);
+
+impl Whole {
+    /// Gives it its name.
+    fn finish(mut self) -> Result<PathBuf, Failure> {
+        let Some(file) = self.0.as_mut() else { return Ok(PathBuf::new()) };
+        file.sync()?;
+        let path = file.publish()?.unwrap_or_else(|| file.path().to_owned());
+        self.0 = None;
+        Ok(path)
+    }
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.as_mut().map_or(Ok(bytes.len()), |file| file.write(bytes))
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        // What was not finished is of no use: unlike a recording, it can be made again.
+        if let Some(file) = self.0.take() {
+            let _ = std::fs::remove_file(file.partial_path());
+        }
+    }
+}
+
+/// What was written.
+#[derive(Default)]
+struct Done {
+    events: BTreeMap<&'static str, u64>,
+    counted: u64,
+    lost: u64,
+    unreadable: u64,
+    more: Vec<(&'static str, u64)>,
+}
+
+/// Where an export goes.
+enum Target {
+    Stdout,
+    File(PathBuf),
+}
+
+fn target(args: &Args) -> Target {
+    match &args.output {
+        Some(path) if path == Path::new("-") => Target::Stdout,
+        Some(path) => Target::File(path.clone()),
+        None if args.format == Format::Jsonl => Target::Stdout,
+        None => Target::File(default_name(&args.file, args.format.ending())),
+    }
+}
+
+/// The name of the trace with another ending, where the command runs.
+fn default_name(trace: &Path, ending: &str) -> PathBuf {
+    let name = trace.file_name().filter(|name| *name != "-").unwrap_or("trace".as_ref());
+    Path::new(name).with_extension(ending)
+}
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
+    let wants_zone = [args.since, args.until].iter().flatten().any(|when| when.is_local());
+    let zone = if wants_zone { zone::here(out) } else { Zone::UTC };
+    let target = target(args);
+    if args.json && matches!(target, Target::Stdout) {
+        return Err(Failure::say(Exit::Usage, "--json and the export would both be on the standard output")
+            .fix("write the export to a file: -o OUT"));
+    }
+    let file = TraceFile::open(&args.file)?;
+    let made = match &target {
+        Target::Stdout => {
+            crate::give_up(&[])?;
+            None
+        }
+        Target::File(path) => {
+            crate::keep_inputs(&[&file], path)?;
+            let made = crate::output(path, &crate::taken(args.force), out)?;
+            crate::give_up(&[path])?;
+            Some(made)
+        }
+    };
+    let trace = crate::read(file, out)?;
+    let filter = filter(args, &trace, zone)?;
+    let (done, path) = match made {
+        None => {
+            let done = write(args, &trace, filter, out.sink())?;
+            out.flush()?;
+            (done, None)
+        }
+        Some(made) => {
+            let mut sink = BufWriter::with_capacity(BLOCK, Whole(Some(made)));
+            let done = write(args, &trace, filter, &mut sink)?;
+            let whole = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
+            (done, Some(whole.finish()?))
+        }
+    };
+    summarise(args, &done, path.as_deref(), out)?;
+    Ok(Exit::Done)
+}
+
+fn filter(args: &Args, trace: &Trace, zone: Zone) -> Result<Filter, Failure> {
+    let start_ns = trace.header().start_realtime_ns;
+    let from_ns = args.since.map(|when| when.after_start(start_ns, zone));
+    let to_ns = args.until.map(|when| when.after_start(start_ns, zone));
+    if let (Some(from), Some(to)) = (from_ns, to_ns)
+        && from > to
+    {
+        return Err(Failure::say(Exit::Usage, "--since is later than --until"));
+    }
+    Ok(Filter { from_ns, to_ns, ..Filter::default() })
+}
+
+fn write(args: &Args, trace: &Trace, filter: Filter, sink: &mut dyn Write) -> Result<Done, Failure> {
+    match args.format {
+        Format::Jsonl => jsonl(trace, &filter, sink),
+        Format::Perfetto => timeline(args, trace, filter, sink),
+    }
+}
+
+/// The lines of `events --json`, without its summary.
+fn jsonl(trace: &Trace, filter: &Filter, sink: &mut dyn Write) -> Result<Done, Failure> {
+    let mut show = Events::new(trace, Paint::new(false));
+    let mut done = Done::default();
+    for event in trace.events(filter) {
+        let event = match event {
+            Ok(event) => event,
+            Err(error @ ReadError::TooDense { .. }) => return Err(error.into()),
+            Err(_) => {
+                done.unreadable += 1;
+                continue;
+            }
+        };
+        show.learn(&event);
+        let Some(line) = show.json(&event).map(Document::into_line) else { continue };
+        *done.events.entry(event.class().name()).or_default() += 1;
+        match &event {
+            ctrace_format::Event::Loss(e) => done.lost += e.count,
+            ctrace_format::Event::Aggregate(e) => done.counted += e.count,
+            _ => {}
+        }
+        sink.write_all(line.as_bytes())?;
+        sink.write_all(b"\n")?;
+    }
+    Ok(done)
+}
+
+/// What went wrong, as the recorder kept it or worked out anew.
+fn findings(file: &Path, trace: &Trace) -> Result<Vec<ctrace_analysis::Finding>, Failure> {
+    let account = match account::kept(trace) {
+        Some(account) => account,
+        None => account::anew(file, trace)?,
+    };
+    Ok(account.findings)
+}
+
+fn timeline(args: &Args, trace: &Trace, filter: Filter, sink: &mut dyn Write) -> Result<Done, Failure> {
+    let findings = findings(&args.file, trace)?;
+    let export = perfetto::Export { trace, findings: &findings, moments: &[], filter };
+    let written = perfetto::write(&export, sink)?;
+    Ok(Done {
+        events: written.events.iter().map(|(class, n)| (class.name(), *n)).collect(),
+        counted: written.counted,
+        lost: written.lost,
+        unreadable: written.unreadable,
+        more: vec![("flows", written.flows), ("findings", findings.len() as u64)],
+    })
+}
+
+fn summarise(args: &Args, done: &Done, path: Option<&Path>, out: &mut Output) -> Result<(), Failure> {
+    let events: u64 = done.events.values().sum();
+    if done.unreadable > 0 {
+        let parts = units::plural(done.unreadable, "part");
+        out.warn(&format!("{parts} of the trace could not be read and are missing in the export"));
+    }
+    if args.json {
+        let mut body = json!({
+            "type": "summary", "file": path, "format": args.format.name(), "events": events, "by_class": done.events,
+            "lost": done.lost, "aggregated": done.counted, "unreadable_chunks": done.unreadable,
+        });
+        for (name, count) in &done.more {
+            body[*name] = json!(count);
+        }
+        out.json(Shape::Summary, body)?;
+    }
+    let Some(path) = path else { return Ok(()) };
+    let mut line = format!("{}: {}", path.display(), units::plural(events, "event"));
+    if done.counted > 0 {
+        line.push_str(&format!(", {} counted", units::plural(done.counted, "call")));
+    }
+    if done.lost > 0 {
+        line.push_str(&format!(", {} lost", units::count(done.lost)));
+    }
+    out.say(&line);
+    if args.format == Format::Perfetto {
+        out.say("open it: https://ui.perfetto.dev (the file stays on this machine)");
+    }
+    Ok(())
+}
