@@ -1,5 +1,7 @@
 //! `ctrace export`: a trace in the formats of other tools.
 
+mod tables;
+
 use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output, Shape};
 use crate::{account, units, zone};
@@ -19,13 +21,17 @@ use std::path::{Path, PathBuf};
 Examples:
   ctrace export incident.ctr --format perfetto       incident.pftrace, for ui.perfetto.dev
   ctrace export incident.ctr --format jsonl | jq 'select(.errno)'
-  ctrace export incident.ctr --format jsonl --since 2s --until 4.5s -o part.jsonl")]
+  ctrace export incident.ctr --format jsonl --since 2s --until 4.5s -o part.jsonl
+  ctrace export incident.ctr --format parquet        incident-parquet/syscalls.parquet, …
+  duckdb -c \"select name, count(*) from 'incident-parquet/syscalls.parquet' group by 1\"
+  ctrace export --columns                            the tables and columns of parquet")]
 pub(crate) struct Args {
     /// The trace
-    file: PathBuf,
+    #[arg(required_unless_present = "columns")]
+    file: Option<PathBuf>,
     /// The format
-    #[arg(long, value_name = "FORMAT")]
-    format: Format,
+    #[arg(long, value_name = "FORMAT", required_unless_present = "columns")]
+    format: Option<Format>,
     /// What to write; `-`: the standard output [default: the name of the trace with another ending; of jsonl: `-`]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -38,9 +44,19 @@ pub(crate) struct Args {
     /// Only until this time
     #[arg(long, value_name = "TIME", value_parser = when::parse)]
     until: Option<When>,
+    /// Say which tables and columns parquet has
+    #[arg(long, exclusive = true)]
+    columns: bool,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// The trace.
+    fn file(&self) -> Result<PathBuf, Failure> {
+        self.file.clone().ok_or_else(|| Failure::say(Exit::Usage, "which trace?"))
+    }
 }
 
 /// The formats as words of the command line.
@@ -50,6 +66,8 @@ enum Format {
     Jsonl,
     /// A timeline for ui.perfetto.dev and its trace processor
     Perfetto,
+    /// Tables for DuckDB, pandas and others, in a directory: one for each class of events
+    Parquet,
 }
 
 impl Format {
@@ -57,13 +75,16 @@ impl Format {
         match self {
             Self::Jsonl => "jsonl",
             Self::Perfetto => "perfetto",
+            Self::Parquet => "parquet",
         }
     }
 
+    /// What is behind the name of the trace in the name of an export of it.
     const fn ending(self) -> &'static str {
         match self {
-            Self::Jsonl => "jsonl",
-            Self::Perfetto => "pftrace",
+            Self::Jsonl => ".jsonl",
+            Self::Perfetto => ".pftrace",
+            Self::Parquet => "-parquet",
         }
     }
 }
@@ -110,67 +131,95 @@ struct Done {
     counted: u64,
     lost: u64,
     unreadable: u64,
-    more: Vec<(&'static str, u64)>,
+    more: Vec<(&'static str, serde_json::Value)>,
 }
 
 /// Where an export goes.
 enum Target {
     Stdout,
-    File(PathBuf),
+    File(OutFile),
+    Directory(tables::Directory),
 }
 
-fn target(args: &Args) -> Target {
+/// Where it is to go; `None`: the standard output.
+fn place(args: &Args, format: Format, trace: &Path) -> Option<PathBuf> {
     match &args.output {
-        Some(path) if path == Path::new("-") => Target::Stdout,
-        Some(path) => Target::File(path.clone()),
-        None if args.format == Format::Jsonl => Target::Stdout,
-        None => Target::File(default_name(&args.file, args.format.ending())),
+        Some(path) if path == Path::new("-") => None,
+        Some(path) => Some(path.clone()),
+        None if format == Format::Jsonl => None,
+        None => Some(default_name(trace, format.ending())),
     }
 }
 
 /// The name of the trace with another ending, where the command runs.
 fn default_name(trace: &Path, ending: &str) -> PathBuf {
-    let name = trace.file_name().filter(|name| *name != "-").unwrap_or("trace".as_ref());
-    Path::new(name).with_extension(ending)
+    let mut name = trace.file_stem().filter(|name| *name != "-").unwrap_or("trace".as_ref()).to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn target(
+    args: &Args,
+    format: Format,
+    file: &TraceFile,
+    place: Option<&Path>,
+    out: &mut Output,
+) -> Result<Target, Failure> {
+    let Some(path) = place else {
+        if format == Format::Parquet {
+            return Err(Failure::say(Exit::Usage, "tables are files in a directory, not one stream")
+                .fix("name the directory: -o DIR"));
+        }
+        if args.json {
+            return Err(Failure::say(
+                Exit::Usage,
+                "--json and the export would both be on the standard output",
+            )
+            .fix("write the export to a file: -o OUT"));
+        }
+        return Ok(Target::Stdout);
+    };
+    crate::keep_inputs(&[file], path)?;
+    Ok(match format {
+        Format::Parquet => Target::Directory(tables::Directory::create(path, args.force, out)?),
+        Format::Jsonl | Format::Perfetto => {
+            Target::File(crate::output(path, &crate::taken(args.force), out)?)
+        }
+    })
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
+    let (Some(path), Some(format)) = (&args.file, args.format) else {
+        tables::describe(out)?;
+        return Ok(Exit::Done);
+    };
     let wants_zone = [args.since, args.until].iter().flatten().any(|when| when.is_local());
     let zone = if wants_zone { zone::here(out) } else { Zone::UTC };
-    let target = target(args);
-    if args.json && matches!(target, Target::Stdout) {
-        return Err(Failure::say(Exit::Usage, "--json and the export would both be on the standard output")
-            .fix("write the export to a file: -o OUT"));
-    }
-    let file = TraceFile::open(&args.file)?;
-    let made = match &target {
-        Target::Stdout => {
-            crate::give_up(&[])?;
-            None
-        }
-        Target::File(path) => {
-            crate::keep_inputs(&[&file], path)?;
-            let made = crate::output(path, &crate::taken(args.force), out)?;
-            crate::give_up(&[path])?;
-            Some(made)
-        }
-    };
+    let file = TraceFile::open(path)?;
+    let place = place(args, format, path);
+    let target = target(args, format, &file, place.as_deref(), out)?;
+    let outputs: Vec<&Path> = place.as_deref().into_iter().collect();
+    crate::give_up(&outputs)?;
     let trace = crate::read(file, out)?;
     let filter = filter(args, &trace, zone)?;
-    let (done, path) = match made {
-        None => {
-            let done = write(args, &trace, filter, out.sink())?;
+    let (done, path) = match target {
+        Target::Stdout => {
+            let done = write(args, format, &trace, filter, out.sink())?;
             out.flush()?;
             (done, None)
         }
-        Some(made) => {
+        Target::File(made) => {
             let mut sink = BufWriter::with_capacity(BLOCK, Whole(Some(made)));
-            let done = write(args, &trace, filter, &mut sink)?;
+            let done = write(args, format, &trace, filter, &mut sink)?;
             let whole = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
             (done, Some(whole.finish()?))
         }
+        Target::Directory(directory) => {
+            let done = tables::write(args, &trace, &filter, &directory)?;
+            (done, Some(directory.finish()?))
+        }
     };
-    summarise(args, &done, path.as_deref(), out)?;
+    summarise(args, format, &done, path.as_deref(), out)?;
     Ok(Exit::Done)
 }
 
@@ -186,10 +235,16 @@ fn filter(args: &Args, trace: &Trace, zone: Zone) -> Result<Filter, Failure> {
     Ok(Filter { from_ns, to_ns, ..Filter::default() })
 }
 
-fn write(args: &Args, trace: &Trace, filter: Filter, sink: &mut dyn Write) -> Result<Done, Failure> {
-    match args.format {
-        Format::Jsonl => jsonl(trace, &filter, sink),
+fn write(
+    args: &Args,
+    format: Format,
+    trace: &Trace,
+    filter: Filter,
+    sink: &mut dyn Write,
+) -> Result<Done, Failure> {
+    match format {
         Format::Perfetto => timeline(args, trace, filter, sink),
+        _ => jsonl(trace, &filter, sink),
     }
 }
 
@@ -230,7 +285,7 @@ fn findings(file: &Path, trace: &Trace) -> Result<Vec<ctrace_analysis::Finding>,
 }
 
 fn timeline(args: &Args, trace: &Trace, filter: Filter, sink: &mut dyn Write) -> Result<Done, Failure> {
-    let findings = findings(&args.file, trace)?;
+    let findings = findings(&args.file()?, trace)?;
     let export = perfetto::Export { trace, findings: &findings, moments: &[], filter };
     let written = perfetto::write(&export, sink)?;
     Ok(Done {
@@ -238,11 +293,17 @@ fn timeline(args: &Args, trace: &Trace, filter: Filter, sink: &mut dyn Write) ->
         counted: written.counted,
         lost: written.lost,
         unreadable: written.unreadable,
-        more: vec![("flows", written.flows), ("findings", findings.len() as u64)],
+        more: vec![("flows", json!(written.flows)), ("findings", json!(findings.len()))],
     })
 }
 
-fn summarise(args: &Args, done: &Done, path: Option<&Path>, out: &mut Output) -> Result<(), Failure> {
+fn summarise(
+    args: &Args,
+    format: Format,
+    done: &Done,
+    path: Option<&Path>,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let events: u64 = done.events.values().sum();
     if done.unreadable > 0 {
         let parts = units::plural(done.unreadable, "part");
@@ -250,11 +311,11 @@ fn summarise(args: &Args, done: &Done, path: Option<&Path>, out: &mut Output) ->
     }
     if args.json {
         let mut body = json!({
-            "type": "summary", "file": path, "format": args.format.name(), "events": events, "by_class": done.events,
+            "type": "summary", "file": path, "format": format.name(), "events": events, "by_class": done.events,
             "lost": done.lost, "aggregated": done.counted, "unreadable_chunks": done.unreadable,
         });
         for (name, count) in &done.more {
-            body[*name] = json!(count);
+            body[*name] = count.clone();
         }
         out.json(Shape::Summary, body)?;
     }
@@ -267,7 +328,7 @@ fn summarise(args: &Args, done: &Done, path: Option<&Path>, out: &mut Output) ->
         line.push_str(&format!(", {} lost", units::count(done.lost)));
     }
     out.say(&line);
-    if args.format == Format::Perfetto {
+    if format == Format::Perfetto {
         out.say("open it: https://ui.perfetto.dev (the file stays on this machine)");
     }
     Ok(())

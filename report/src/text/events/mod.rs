@@ -2,7 +2,10 @@
 
 mod json;
 mod lines;
+mod row;
 mod timeline;
+
+pub use row::{Row, errno, name_in_json};
 
 use crate::text::containers;
 use crate::text::decode::{Call, Ends, plain};
@@ -197,6 +200,11 @@ impl<'a> Events<'a> {
     /// The event as an object. Anchors have none.
     pub fn json(&self, event: &Event) -> Option<Document> {
         self.object_of(event).map(|object| Document::new(Shape::Event, object))
+    }
+
+    /// The object of [`Self::json`], to be taken apart.
+    pub fn value(&self, event: &Event) -> Option<serde_json::Value> {
+        self.object_of(event)
     }
 
     /// Whether the event is a call that failed, other than by waiting or being interrupted, or tells of a connect that came to
