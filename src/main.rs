@@ -8,6 +8,7 @@ mod diff;
 mod doctor;
 mod events;
 mod exit;
+mod export;
 mod info;
 mod mark;
 mod meeting;
@@ -70,6 +71,7 @@ enum Command {
     Record(record::Args),
     Info(info::Args),
     Events(events::Args),
+    Export(export::Args),
     Mark(mark::Args),
     Verify(verify::Args),
     Repair(repair::Args),
@@ -173,6 +175,7 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
         Command::Info(args) => info::run(&args, out),
         Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),
+        Command::Export(args) => export::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, standing, out),
         Command::Repair(args) => repair::run(&args, out),

@@ -8,7 +8,7 @@ pub mod info;
 pub mod units;
 pub mod when;
 
-pub use events::Events;
+pub use events::{Events, Row, errno, name_in_json};
 
 use ctrace_format::{Damage, State};
 use serde_json::{Value, json};

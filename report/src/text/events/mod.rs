@@ -2,7 +2,10 @@
 
 mod json;
 mod lines;
+mod row;
 mod timeline;
+
+pub use row::{Row, errno, name_in_json};
 
 use crate::text::containers;
 use crate::text::decode::{Call, Ends, plain};
@@ -169,9 +172,39 @@ impl<'a> Events<'a> {
         })
     }
 
+    /// What an event that is no call says, without time and task; empty for what has no words.
+    pub(crate) fn told(&self, event: &Event) -> String {
+        match event {
+            Event::Process(e) => self.process_text(e).0,
+            Event::Connection(e) => self.connection_text(e).0,
+            Event::Signal(e) => self.signal_text(e),
+            Event::Loss(e) => {
+                format!("{} {} lost: {}", units::count(e.count), e.class.name(), e.cause.name())
+            }
+            Event::Aggregate(e) => self.aggregate_text(e),
+            Event::Fidelity(e) => format!("CPU {}: {} → {}", e.cpu, e.from.name(), e.to.name()),
+            Event::Marker(e) => plain(self.trace.str(e.text)),
+            other => self.later_text(other).map_or_else(String::new, |(text, _)| text),
+        }
+    }
+
+    /// What samples of resources are of: `host`, `scope`, or a container.
+    pub(crate) fn subject(&self, subject: u32) -> String {
+        match self.sampled(subject) {
+            Some(container) => format!("container {}", plain(container.as_bytes())),
+            None if subject == 0 => "host".to_owned(),
+            None => "scope".to_owned(),
+        }
+    }
+
     /// The event as an object. Anchors have none.
     pub fn json(&self, event: &Event) -> Option<Document> {
         self.object_of(event).map(|object| Document::new(Shape::Event, object))
+    }
+
+    /// The object of [`Self::json`], to be taken apart.
+    pub fn value(&self, event: &Event) -> Option<serde_json::Value> {
+        self.object_of(event)
     }
 
     /// Whether the event is a call that failed, other than by waiting or being interrupted, or tells of a connect that came to
