@@ -8,6 +8,7 @@ mod diff;
 mod doctor;
 mod events;
 mod exit;
+mod import;
 mod info;
 mod mark;
 mod meeting;
@@ -68,6 +69,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Record(record::Args),
+    Import(import::Args),
     Info(info::Args),
     Events(events::Args),
     Mark(mark::Args),
@@ -170,6 +172,7 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
     let whose = standing.whose();
     match command {
         Command::Record(args) => record::run(&args, whose, out),
+        Command::Import(args) => import::run(&args, out),
         Command::Info(args) => info::run(&args, out),
         Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),
