@@ -9,6 +9,7 @@ mod doctor;
 mod events;
 mod exit;
 mod export;
+mod import;
 mod info;
 mod mark;
 mod meeting;
@@ -69,6 +70,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Record(record::Args),
+    Import(import::Args),
     Info(info::Args),
     Events(events::Args),
     Export(export::Args),
@@ -172,6 +174,7 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
     let whose = standing.whose();
     match command {
         Command::Record(args) => record::run(&args, whose, out),
+        Command::Import(args) => import::run(&args, out),
         Command::Info(args) => info::run(&args, out),
         Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),

@@ -10,7 +10,7 @@ use crate::names::{NameId, Names};
 use crate::order::Edges;
 use crate::seq::Seq;
 use crate::symbol::{OpClass, Symbol};
-use ctrace_format::{Class, LossCause, Metric, Policy, ReadError, Trace};
+use ctrace_format::{Class, Lack, LossCause, Metric, Policy, ReadError, Trace};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -162,6 +162,9 @@ pub struct Missing {
     pub unread: u64,
     /// Parts of the file that could not be read.
     pub damaged: u64,
+    /// What an imported trace lacks as a whole.
+    #[serde(skip)]
+    pub lacks: Vec<Lack>,
 }
 
 /// Where a recording comes from.

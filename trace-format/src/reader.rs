@@ -14,7 +14,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Why a trace, or a part of it, could not be read.
@@ -325,6 +325,16 @@ impl TraceFile {
     /// Its name.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is in it, unpacked, from its first byte on: for what is no trace.
+    ///
+    /// # Errors
+    /// When the file cannot be gone back in.
+    pub fn content(&self) -> io::Result<File> {
+        let mut file = self.copy.as_ref().unwrap_or(&self.file).try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file)
     }
 
     /// Whether this path leads to the same file, by whatever name: an output there would replace it.

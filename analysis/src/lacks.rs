@@ -1,0 +1,88 @@
+//! What cannot be said of a trace that lacks something as a whole.
+
+use ctrace_format::Lack;
+use std::collections::BTreeMap;
+
+/// Metrics that judge how long calls took.
+const LATENCY: &[&str] = &["latency_shift", "tail_shift", "added_time"];
+/// Metrics that judge when things happened.
+const MOMENTS: &[&str] = &["makespan", "drift", "incident_recall"];
+
+/// Why a comparison says nothing by a metric. `a` and `b`: what each of the two runs lacks.
+pub(crate) fn unjudged(a: &[Lack], b: &[Lack], is_replay: bool) -> BTreeMap<&'static str, &'static str> {
+    let either = |lack: Lack| a.contains(&lack) || b.contains(&lack);
+    let one = |lack: Lack| a.contains(&lack) != b.contains(&lack);
+    let mut out = BTreeMap::new();
+    let mut mute = |metrics: &[&'static str], why: &'static str| {
+        for metric in metrics {
+            out.entry(*metric).or_insert(why);
+        }
+    };
+    if either(Lack::Times) {
+        mute(MOMENTS, "a log without times");
+        mute(LATENCY, "a log without times");
+    }
+    if either(Lack::Durations) {
+        mute(LATENCY, "a log without durations (strace -T)");
+    }
+    if one(Lack::Pace) {
+        mute(LATENCY, "one of the runs was slowed down by strace");
+        // A replay keeps to the recorded pace, whatever made it.
+        if !is_replay {
+            mute(&["makespan", "drift"], "one of the runs was slowed down by strace");
+        }
+    }
+    if either(Lack::Order) {
+        mute(&["order"], "logs without a common time");
+    }
+    out
+}
+
+/// Why there is no verdict over a run that lacks these.
+pub(crate) fn without_verdict(lacks: &[Lack]) -> Option<&'static str> {
+    lacks.iter().find_map(|lack| match lack {
+        Lack::Children => Some("was imported from a log without its children (strace -f)"),
+        Lack::Calls => Some("was imported from a log that leaves calls out (strace -e)"),
+        Lack::Arguments => Some("was imported from a log without names and structures (strace -e raw)"),
+        _ => None,
+    })
+}
+
+/// What a trace that lacks these rules out: commands and metrics, each with its reason.
+pub fn ruled_out(lacks: &[Lack]) -> Vec<(&'static str, String)> {
+    let mut out = Vec::new();
+    if let Some(why) = without_replay(lacks, false) {
+        out.push(("replay", why.to_owned()));
+    } else if let Some(why) = without_replay(lacks, true) {
+        out.push(("replay --mode resource", format!("{why}; --mode afap needs none")));
+    }
+    if let Some(why) = without_verdict(lacks) {
+        out.push(("diff (inconclusive)", format!("a run that {why} cannot be judged")));
+    }
+    for (metric, why) in unjudged(lacks, &[], false) {
+        let name = match metric {
+            "makespan" => "diff: makespan",
+            "drift" => "diff: drift",
+            "latency_shift" => "diff: latency_shift",
+            "tail_shift" => "diff: tail_shift",
+            "added_time" => "diff: added_time",
+            "incident_recall" => "diff: incident_recall",
+            _ => "diff: order",
+        };
+        out.push((name, why.to_owned()));
+    }
+    out
+}
+
+/// Why a trace that lacks these is not replayed; `paced`: at the recorded pace.
+pub fn without_replay(lacks: &[Lack], paced: bool) -> Option<&'static str> {
+    lacks.iter().find_map(|lack| match lack {
+        Lack::Children => Some("what the children did is not in it (strace -f follows them)"),
+        Lack::Calls => Some("calls were left out of it (strace without -e has all)"),
+        Lack::Arguments => Some("names and structures are not in it (strace without -e raw has them)"),
+        Lack::Order => Some("which of two tasks was first is not in it (strace -ff with -ttt tells it)"),
+        Lack::Times if paced => Some("when calls were made is not in it (strace -ttt tells it)"),
+        Lack::Durations if paced => Some("how long calls took is not in it (strace -T tells it)"),
+        _ => None,
+    })
+}
