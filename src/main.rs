@@ -23,6 +23,7 @@ mod repair;
 mod replay;
 mod signals;
 mod verify;
+mod view;
 mod zone;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -70,6 +71,7 @@ enum Command {
     Record(record::Args),
     Info(info::Args),
     Events(events::Args),
+    View(view::Args),
     Mark(mark::Args),
     Verify(verify::Args),
     Repair(repair::Args),
@@ -173,6 +175,7 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
         Command::Info(args) => info::run(&args, out),
         Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),
+        Command::View(args) => view::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, standing, out),
         Command::Repair(args) => repair::run(&args, out),
