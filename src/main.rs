@@ -25,6 +25,7 @@ mod repair;
 mod replay;
 mod signals;
 mod verify;
+mod view;
 mod zone;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -74,6 +75,7 @@ enum Command {
     Info(info::Args),
     Events(events::Args),
     Export(export::Args),
+    View(view::Args),
     Mark(mark::Args),
     Verify(verify::Args),
     Repair(repair::Args),
@@ -179,6 +181,7 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
         Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),
         Command::Export(args) => export::run(&args, out),
+        Command::View(args) => view::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, standing, out),
         Command::Repair(args) => repair::run(&args, out),

@@ -80,7 +80,7 @@ pub use lacks::Lack;
 pub use merge::Events;
 pub use meta::*;
 pub use outfile::{OutFile, Taken};
-pub use reader::{Damage, Filter, LostEvents, ReadError, State, Trace, TraceFile};
+pub use reader::{Damage, Filter, LostEvents, ReadError, State, Stretch, Trace, TraceFile};
 pub use redact::Policy;
 pub use ring::{Dump, Holder, RingOptions, RingStats};
 pub use sizes::{ColumnName, ColumnSize, Sizes, sizes};

@@ -177,6 +177,19 @@ pub struct LostEvents {
     pub to_ns: u64,
 }
 
+/// Events of one class that lie together in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Their class.
+    pub class: Class,
+    /// When the first of them ended, ns since the start of the trace.
+    pub from_ns: u64,
+    /// When the last of them ended.
+    pub to_ns: u64,
+    /// How many there are.
+    pub events: u64,
+}
+
 /// Which events to read. All conditions hold together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -599,6 +612,16 @@ impl Trace {
     pub fn end_ns(&self) -> u64 {
         let ends = self.entries.iter().filter(|e| class_of(e).is_some()).map(|e| e.max_end);
         ends.max().unwrap_or(0).saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns)
+    }
+    /// The events as they lie in the file, without reading them.
+    pub fn stretches(&self) -> impl Iterator<Item = Stretch> + '_ {
+        let ns = |ticks: u64| {
+            ticks.saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns)
+        };
+        self.entries.iter().filter_map(move |entry| {
+            let (from_ns, to_ns) = (ns(entry.min_end), ns(entry.max_end));
+            Some(Stretch { class: class_of(entry)?, from_ns, to_ns, events: entry.records.into() })
+        })
     }
     /// Length of the file, bytes.
     pub fn file_bytes(&self) -> u64 {

@@ -5,6 +5,7 @@ pub mod decode;
 mod events;
 pub mod filter;
 pub mod info;
+pub mod query;
 pub mod units;
 pub mod when;
 

@@ -65,6 +65,11 @@ impl<'a> Events<'a> {
         Self { time, zone, ..self }
     }
 
+    /// The trace that they are of.
+    pub const fn trace(&self) -> &'a Trace {
+        self.trace
+    }
+
     /// The container of each task.
     pub const fn containers(&self) -> &Containers<'a> {
         &self.containers
@@ -94,7 +99,7 @@ impl<'a> Events<'a> {
         Call { trace: self.trace, event: call, name, ends: &self.ends }
     }
 
-    fn who(&self, task: TaskId) -> String {
+    pub(crate) fn who(&self, task: TaskId) -> String {
         let def = self.trace.task(task);
         // The name of one that ended before anybody could ask is not known.
         let comm = plain(self.trace.str(def.comm));
