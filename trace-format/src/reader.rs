@@ -14,7 +14,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Why a trace, or a part of it, could not be read.
@@ -344,10 +344,15 @@ impl TraceFile {
     ///
     /// # Errors
     /// When the file cannot be gone back in.
-    pub fn content(&self) -> io::Result<File> {
-        let mut file = self.copy.as_ref().unwrap_or(&self.file).try_clone()?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(file)
+    pub fn content(&self) -> io::Result<io::Take<File>> {
+        let (file, bytes) = match &self.place {
+            None => (&self.file, 0..u64::MAX),
+            Some(Place::Copied(copy)) => (copy, 0..u64::MAX),
+            Some(Place::Within(range)) => (&self.file, range.clone()),
+        };
+        let mut file = file.try_clone()?;
+        file.seek(SeekFrom::Start(bytes.start))?;
+        Ok(file.take(bytes.end - bytes.start))
     }
 
     /// Whether this path leads to the same file, by whatever name: an output there would replace it.
