@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod escape;
+pub mod html;
+pub mod incident;
 mod json;
 mod markdown;
 mod paint;
