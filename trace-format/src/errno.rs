@@ -5,6 +5,11 @@ pub fn name(errno: u32) -> Option<&'static str> {
     i32::try_from(errno).ok().filter(|e| *e > 0).and_then(|e| syscalls::Errno::new(e).name())
 }
 
+/// What an error means, as the C library says it.
+pub fn meaning(errno: u32) -> Option<&'static str> {
+    i32::try_from(errno).ok().filter(|e| *e > 0).and_then(|e| syscalls::Errno::new(e).description())
+}
+
 /// The number of an error name.
 pub fn number(name: &str) -> Option<u32> {
     (1..=600).find(|e| self::name(*e) == Some(name))
@@ -93,6 +98,7 @@ mod tests {
         assert_eq!(super::name(111), Some("ECONNREFUSED"));
         assert_eq!(super::number("ENOENT"), Some(2));
         assert_eq!(super::name(0), None);
+        assert_eq!((super::meaning(2), super::meaning(0)), (Some("No such file or directory"), None));
         assert_eq!(super::name(u32::from(super::EINPROGRESS)), Some("EINPROGRESS"));
     }
 }

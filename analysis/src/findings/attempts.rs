@@ -348,7 +348,7 @@ fn answered(failed: &Failed) -> Option<&'static str> {
 }
 
 /// The meaning of an error where it comes up in incidents.
-pub(super) fn meaning(errno: u16) -> Option<&'static str> {
+pub(crate) fn meaning(errno: u16) -> Option<&'static str> {
     Some(match errno {
         ECONNREFUSED => "nobody listened there",
         ETIMEDOUT => "no answer in time",

@@ -6,7 +6,7 @@ use super::words::{count, span, times};
 use ctrace_format::Container;
 
 /// A container as a sentence names it.
-pub(super) fn name(container: &Container) -> String {
+pub(crate) fn name(container: &Container) -> String {
     if container.sandbox {
         "(sandbox)".to_owned()
     } else if container.name.is_empty() {

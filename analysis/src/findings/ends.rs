@@ -375,7 +375,7 @@ const fn is_bug(signo: u32) -> bool {
 }
 
 /// The name of a signal (asm/signal.h, the same on all machines that are recorded).
-pub(super) fn signal_name(signo: u32) -> String {
+pub(crate) fn signal_name(signo: u32) -> String {
     const NAMES: [&str; 32] = [
         "", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
         "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU",

@@ -10,8 +10,8 @@ use ctrace_format::{Block, BlockOp, ClockAnchor, Container, Header, Metric, Reso
 use rustc_hash::FxHashMap;
 
 /// Subjects of samples: the host, the scope; a container is its number and one.
-pub(super) const HOST: u32 = 0;
-pub(super) const SCOPE: u32 = 1;
+pub(crate) const HOST: u32 = 0;
+pub(crate) const SCOPE: u32 = 1;
 const MAX_SUBJECTS: usize = 4096;
 
 /// The samples of one counter.
@@ -303,7 +303,7 @@ impl Machine {
 }
 
 /// The subject of samples.
-pub(super) fn subject_name(subject: u32, containers: &[Container]) -> String {
+pub(crate) fn subject_name(subject: u32, containers: &[Container]) -> String {
     match subject {
         HOST => "the machine".to_owned(),
         SCOPE => "the recorded group".to_owned(),

@@ -7,26 +7,27 @@
 //! terminal, retries) are none. [`Level`] says how much one is worth: a [`Level::Cause`] or [`Level::Warning`] is worth
 //! somebody's night, a [`Level::Note`] is context.
 
-mod attempts;
+pub(crate) mod attempts;
 mod backlog;
+pub(crate) mod called;
 mod calls;
-mod containers;
+pub(crate) mod containers;
 mod cpu;
 mod descriptors;
-mod ends;
-mod machine;
+pub(crate) mod ends;
+pub(crate) mod machine;
 mod memory;
 mod missed;
 mod network;
 mod pauses;
-mod people;
-mod places;
+pub(crate) mod people;
+pub(crate) mod places;
 mod rank;
 mod starts;
 mod stops;
 mod tally;
 mod visits;
-mod waits;
+pub(crate) mod waits;
 pub(crate) mod words;
 
 use ctrace_format::syscalls::{About, Call, Failing, failing_on};
@@ -365,7 +366,7 @@ pub struct Account {
 }
 
 /// The names that events refer to; what is not known is nameless.
-trait Dictionary {
+pub(crate) trait Dictionary {
     fn str(&self, id: StrId) -> &[u8];
     fn task(&self, id: TaskId) -> &TaskDef;
     fn object(&self, id: ObjectId) -> &Object;
@@ -653,17 +654,17 @@ impl Watch {
 }
 
 /// A call with what was worked out about it.
-struct Seen<'a> {
-    s: &'a ctrace_format::Syscall,
+pub(crate) struct Seen<'a> {
+    pub(crate) s: &'a ctrace_format::Syscall,
     /// Its times, as the file keeps them.
-    t_ns: u64,
-    duration_ns: u64,
-    call: ctrace_format::syscalls::Call,
-    actor: people::Actor,
+    pub(crate) t_ns: u64,
+    pub(crate) duration_ns: u64,
+    pub(crate) call: ctrace_format::syscalls::Call,
+    pub(crate) actor: people::Actor,
     /// Its number among the calls of its process.
-    number: u64,
+    pub(crate) number: u64,
     /// The place behind its descriptor, where the event does not name it.
-    behind: places::Place,
+    pub(crate) behind: places::Place,
 }
 
 impl Seen<'_> {

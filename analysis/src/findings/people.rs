@@ -8,57 +8,57 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 /// An index into [`People::roles`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct RoleId(pub(super) u32);
+pub(crate) struct RoleId(pub(crate) u32);
 
 /// An index into [`People::processes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct ProcessId(pub(super) u32);
+pub(crate) struct ProcessId(pub(crate) u32);
 
 /// Threads that do the same: those of one name in processes of one name.
 #[derive(Debug, Clone)]
-pub(super) struct Role {
-    pub(super) name: String,
+pub(crate) struct Role {
+    pub(crate) name: String,
     /// Threads and processes that had it.
-    pub(super) threads: u32,
-    pub(super) processes: u32,
+    pub(crate) threads: u32,
+    pub(crate) processes: u32,
     /// The process that had it first.
-    pub(super) first: ProcessId,
+    pub(crate) first: ProcessId,
 }
 
 /// A process of the scope.
 #[derive(Debug, Clone)]
-pub(super) struct Process {
-    pub(super) tgid: u32,
-    pub(super) parent: Option<ProcessId>,
-    pub(super) comm: String,
+pub(crate) struct Process {
+    pub(crate) tgid: u32,
+    pub(crate) parent: Option<ProcessId>,
+    pub(crate) comm: String,
     /// Its program, when an exec or the snapshot told.
-    pub(super) exe: Option<String>,
+    pub(crate) exe: Option<String>,
     /// The program and arguments of a process that came from outside.
-    pub(super) command: Option<String>,
-    pub(super) start_ns: u64,
+    pub(crate) command: Option<String>,
+    pub(crate) start_ns: u64,
     /// When it ended, and how, as wait(2) tells it.
-    pub(super) exit: Option<(u64, u32)>,
-    pub(super) container: Option<u32>,
+    pub(crate) exit: Option<(u64, u32)>,
+    pub(crate) container: Option<u32>,
     /// Where it came from, when it did not begin as a part of the scope, and when that was told.
-    pub(super) origin: Option<(Origin, u64)>,
-    pub(super) calls: u64,
+    pub(crate) origin: Option<(Origin, u64)>,
+    pub(crate) calls: u64,
     /// When its last call began.
-    pub(super) last_ns: u64,
+    pub(crate) last_ns: u64,
 }
 
 /// One thread under one name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Actor {
-    pub(super) role: RoleId,
-    pub(super) process: ProcessId,
-    pub(super) tid: u32,
+pub(crate) struct Actor {
+    pub(crate) role: RoleId,
+    pub(crate) process: ProcessId,
+    pub(crate) tid: u32,
 }
 
 /// Everybody.
 #[derive(Debug, Default)]
-pub(super) struct People {
-    pub(super) processes: Vec<Process>,
-    pub(super) roles: Vec<Role>,
+pub(crate) struct People {
+    pub(crate) processes: Vec<Process>,
+    pub(crate) roles: Vec<Role>,
     actors: Vec<Option<Actor>>,
     /// The last process of each id.
     last: FxHashMap<u32, ProcessId>,
@@ -77,7 +77,7 @@ const TASK_COMM_LEN: usize = 16;
 
 impl People {
     /// Those who were there when recording began.
-    pub(super) fn snapshot(&mut self, snapshot: &Snapshot) {
+    pub(crate) fn snapshot(&mut self, snapshot: &Snapshot) {
         let people = self;
         for p in &snapshot.processes {
             let parent = people.last.get(&p.parent.0).copied();
@@ -113,7 +113,7 @@ impl People {
     }
 
     /// A task forks a process.
-    pub(super) fn fork(
+    pub(crate) fn fork(
         &mut self,
         parent: TaskId,
         child: &TaskDef,
@@ -128,7 +128,7 @@ impl People {
     }
 
     /// A process executes a program.
-    pub(super) fn exec(
+    pub(crate) fn exec(
         &mut self,
         task: TaskId,
         path: StrId,
@@ -162,12 +162,12 @@ impl People {
     }
 
     /// A process ends.
-    pub(super) fn exit(&mut self, process: ProcessId, t_ns: u64, status: u32) {
+    pub(crate) fn exit(&mut self, process: ProcessId, t_ns: u64, status: u32) {
         self.processes[process.0 as usize].exit.get_or_insert((t_ns, status));
     }
 
     /// The thread of a task.
-    pub(super) fn of(&mut self, task: TaskId, words: &(impl Dictionary + ?Sized)) -> Actor {
+    pub(crate) fn of(&mut self, task: TaskId, words: &(impl Dictionary + ?Sized)) -> Actor {
         if let Some(Some(actor)) = self.actors.get(task.0 as usize) {
             return *actor;
         }
@@ -192,7 +192,7 @@ impl People {
     }
 
     /// The role of the first thread of the last process with this id.
-    pub(super) fn role_of(&mut self, tgid: u32) -> Option<RoleId> {
+    pub(crate) fn role_of(&mut self, tgid: u32) -> Option<RoleId> {
         let process = *self.last.get(&tgid)?;
         let comm = self.process(process).comm.clone();
         Some(self.role(process, &comm, tgid))
@@ -220,13 +220,13 @@ impl People {
     }
 
     /// A task is in a container.
-    pub(super) fn placed(&mut self, task: TaskId, container: u32, words: &(impl Dictionary + ?Sized)) {
+    pub(crate) fn placed(&mut self, task: TaskId, container: u32, words: &(impl Dictionary + ?Sized)) {
         let process = self.of(task, words).process;
         self.processes[process.0 as usize].container.get_or_insert(container);
     }
 
     /// A task did not begin as a part of what runs in the scope.
-    pub(super) fn came(
+    pub(crate) fn came(
         &mut self,
         task: TaskId,
         origin: Origin,
@@ -238,7 +238,7 @@ impl People {
     }
 
     /// Processes that came from outside, not those that these made, and when.
-    pub(super) fn outsiders(&self) -> Vec<(ProcessId, u64)> {
+    pub(crate) fn outsiders(&self) -> Vec<(ProcessId, u64)> {
         let all = (0..self.processes.len() as u32).map(ProcessId);
         all.filter(|id| self.visitor(*id) == Some(*id))
             .filter_map(|id| Some((id, self.process(id).origin?.1)))
@@ -246,12 +246,12 @@ impl People {
     }
 
     /// Whether a process came from outside, or descends from one that did.
-    pub(super) fn is_outside(&self, id: ProcessId) -> bool {
+    pub(crate) fn is_outside(&self, id: ProcessId) -> bool {
         matches!(self.process(id).origin, Some((Origin::Outside, _)))
     }
 
     /// The one that came from outside, of a process that did or that descends from it.
-    pub(super) fn visitor(&self, id: ProcessId) -> Option<ProcessId> {
+    pub(crate) fn visitor(&self, id: ProcessId) -> Option<ProcessId> {
         let mut id = self.is_outside(id).then_some(id)?;
         // A parent was there before its child: the chain has an end.
         while let Some(parent) = self.process(id).parent.filter(|parent| self.is_outside(*parent)) {
@@ -262,21 +262,21 @@ impl People {
 
     /// The process of a container that its runtime started: its first one that neither came from outside nor is the
     /// runtime's own.
-    pub(super) fn main_of(&self, container: u32) -> Option<ProcessId> {
+    pub(crate) fn main_of(&self, container: u32) -> Option<ProcessId> {
         let is_main = |p: &Process| p.container == Some(container) && p.origin.is_none() && p.exe.is_some();
         self.processes.iter().position(is_main).map(|at| ProcessId(at as u32))
     }
 
-    pub(super) fn process(&self, id: ProcessId) -> &Process {
+    pub(crate) fn process(&self, id: ProcessId) -> &Process {
         &self.processes[id.0 as usize]
     }
 
-    pub(super) fn role_name(&self, id: RoleId) -> &str {
+    pub(crate) fn role_name(&self, id: RoleId) -> &str {
         &self.roles[id.0 as usize].name
     }
 
     /// A role as a sentence names it: with its process, or how many had it, and its container.
-    pub(super) fn named(&self, id: RoleId, containers: &[Container]) -> String {
+    pub(crate) fn named(&self, id: RoleId, containers: &[Container]) -> String {
         let role = &self.roles[id.0 as usize];
         let who = match (role.processes, role.threads) {
             (..=1, ..=1) => format!("{} (pid {})", role.name, self.process(role.first).tgid),
@@ -290,7 +290,7 @@ impl People {
     }
 
     /// A process as a sentence names it.
-    pub(super) fn named_process(&self, id: ProcessId, containers: &[Container]) -> String {
+    pub(crate) fn named_process(&self, id: ProcessId, containers: &[Container]) -> String {
         let process = self.process(id);
         let who = format!("{} (pid {})", process.comm, process.tgid);
         match self.container_of(id, containers) {

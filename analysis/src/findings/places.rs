@@ -7,13 +7,13 @@ use rustc_hash::FxHashMap;
 
 /// An index into [`Places`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Place(pub(super) u32);
+pub(crate) struct Place(pub(crate) u32);
 
 impl Place {
     /// Nothing, or nothing known.
-    pub(super) const NOWHERE: Self = Self(0);
+    pub(crate) const NOWHERE: Self = Self(0);
     /// One of too many to tell apart.
-    pub(super) const ELSEWHERE: Self = Self(1);
+    pub(crate) const ELSEWHERE: Self = Self(1);
 }
 
 /// Places that are told apart.
@@ -21,7 +21,7 @@ const MAX_PLACES: usize = 32_768;
 
 /// The places of a trace.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     names: Vec<String>,
     index: FxHashMap<String, Place>,
     objects: FxHashMap<ObjectId, Place>,
@@ -42,11 +42,11 @@ impl Default for Places {
 }
 
 impl Places {
-    pub(super) fn name(&self, place: Place) -> &str {
+    pub(crate) fn name(&self, place: Place) -> &str {
         &self.names[place.0 as usize]
     }
 
-    pub(super) fn named(&mut self, name: &str) -> Place {
+    pub(crate) fn named(&mut self, name: &str) -> Place {
         if name.is_empty() {
             return Place::NOWHERE;
         }
@@ -63,11 +63,11 @@ impl Places {
     }
 
     /// The place of a name that is known already.
-    pub(super) fn find(&self, name: &str) -> Option<Place> {
+    pub(crate) fn find(&self, name: &str) -> Option<Place> {
         self.index.get(name).copied()
     }
 
-    pub(super) fn address(&mut self, addr: &SockAddr) -> Place {
+    pub(crate) fn address(&mut self, addr: &SockAddr) -> Place {
         if let Some(place) = self.addresses.get(addr) {
             return *place;
         }
@@ -78,7 +78,7 @@ impl Places {
         place
     }
 
-    pub(super) fn object(&mut self, id: ObjectId, words: &(impl Dictionary + ?Sized)) -> Place {
+    pub(crate) fn object(&mut self, id: ObjectId, words: &(impl Dictionary + ?Sized)) -> Place {
         if let Some(place) = self.objects.get(&id) {
             return *place;
         }
@@ -90,7 +90,7 @@ impl Places {
         place
     }
 
-    pub(super) fn string(&mut self, id: StrId, words: &(impl Dictionary + ?Sized)) -> Place {
+    pub(crate) fn string(&mut self, id: StrId, words: &(impl Dictionary + ?Sized)) -> Place {
         if let Some(place) = self.strings.get(&id) {
             return *place;
         }
@@ -102,7 +102,7 @@ impl Places {
     }
 
     /// The place that a call was about: the address or path that it was given, else what is behind its descriptor.
-    pub(super) fn of(&mut self, seen: &Seen<'_>, words: &(impl Dictionary + ?Sized)) -> Place {
+    pub(crate) fn of(&mut self, seen: &Seen<'_>, words: &(impl Dictionary + ?Sized)) -> Place {
         for detail in &seen.s.details {
             match detail {
                 Detail::Addr { addr, .. } => return self.address(addr),
@@ -115,7 +115,7 @@ impl Places {
 }
 
 /// The cookie of a socket.
-pub(super) fn cookie(object: Option<ObjectId>, words: &(impl Dictionary + ?Sized)) -> Option<u64> {
+pub(crate) fn cookie(object: Option<ObjectId>, words: &(impl Dictionary + ?Sized)) -> Option<u64> {
     match words.object(object?) {
         Object::Socket { cookie, .. } if cookie.0 != 0 => Some(cookie.0),
         _ => None,

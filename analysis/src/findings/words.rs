@@ -3,12 +3,12 @@
 use ctrace_format::{Object, SockAddr, errno};
 
 /// `+2.557 s`.
-pub(super) fn at(ns: u64) -> String {
+pub(crate) fn at(ns: u64) -> String {
     format!("+{}.{:03} s", ns / 1_000_000_000, ns / 1_000_000 % 1000)
 }
 
 /// `at +2.557 s`, or `from +2.557 s to +5.506 s`.
-pub(super) fn when(from_ns: u64, to_ns: u64) -> String {
+pub(crate) fn when(from_ns: u64, to_ns: u64) -> String {
     // Within a millisecond nobody tells two times apart.
     if to_ns / 1_000_000 <= from_ns / 1_000_000 {
         format!("at {}", at(from_ns))
@@ -28,7 +28,7 @@ pub(crate) fn span(ns: u64) -> String {
 }
 
 /// `1.5 MiB`.
-pub(super) fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = n as f64;
     let mut unit = 0;
@@ -40,7 +40,7 @@ pub(super) fn bytes(n: u64) -> String {
 }
 
 /// `1,234`.
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -53,7 +53,7 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `once`, `twice`, `1,234 times`.
-pub(super) fn times(n: u64) -> String {
+pub(crate) fn times(n: u64) -> String {
     match n {
         1 => "once".to_owned(),
         2 => "twice".to_owned(),
@@ -62,28 +62,28 @@ pub(super) fn times(n: u64) -> String {
 }
 
 /// `1 thread`, `8 threads`.
-pub(super) fn plural(n: u64, what: &str) -> String {
+pub(crate) fn plural(n: u64, what: &str) -> String {
     format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// `37 %`.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub(crate) fn percent(part: u64, whole: u64) -> String {
     format!("{:.0} %", part as f64 * 100.0 / whole.max(1) as f64)
 }
 
 /// `ECONNREFUSED`.
-pub(super) fn errno_name(errno: u16) -> String {
+pub(crate) fn errno_name(errno: u16) -> String {
     errno::name(u32::from(errno)).map_or_else(|| format!("errno {errno}"), str::to_owned)
 }
 
 /// A name of the trace as text.
-pub(super) fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     const LONGEST: usize = 4096;
     String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]).into_owned()
 }
 
 /// An address as people write it.
-pub(super) fn address(addr: &SockAddr) -> String {
+pub(crate) fn address(addr: &SockAddr) -> String {
     match addr {
         SockAddr::Inet(addr) => addr.to_string(),
         SockAddr::Unix(path) if path.is_empty() => "an unnamed unix socket".to_owned(),
@@ -94,7 +94,7 @@ pub(super) fn address(addr: &SockAddr) -> String {
 }
 
 /// An object as people call it.
-pub(super) fn object<'a>(object: &Object, name: impl Fn(ctrace_format::StrId) -> &'a [u8]) -> String {
+pub(crate) fn object<'a>(object: &Object, name: impl Fn(ctrace_format::StrId) -> &'a [u8]) -> String {
     match object {
         Object::File { path, .. } => text(name(*path)),
         Object::Socket { peer: Some(peer), .. } => address(peer),

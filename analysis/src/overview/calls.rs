@@ -9,7 +9,7 @@ use ctrace_format::errno::{
 };
 use ctrace_format::syscalls::{About, Call, Failing, failing_on};
 use ctrace_format::{
-    Class, Detail, Event, Filter, Metric, Object, Resource, SockAddr, StrId, Syscall, SyscallFlags, Trace,
+    Class, Detail, Event, Filter, Metric, Object, ObjectId, Resource, SockAddr, StrId, Syscall, SyscallFlags, Trace,
     syscalls,
 };
 use std::cmp::Reverse;
@@ -158,7 +158,7 @@ impl CallCounts {
     }
 
     fn failure(&mut self, trace: &Trace, name: &'static str, errno: u32, e: &Syscall) {
-        let key = Key { name, errno, on: on(trace, e) };
+        let key = Key { name, errno, on: on(trace, &e.details, e.object) };
         if let Some(times) = self.failed.get_mut(&key) {
             times.count += 1;
             times.first_ns = times.first_ns.min(e.t_ns);
@@ -243,8 +243,8 @@ impl CallCounts {
 }
 
 /// The target of a failed call: the address, the path, or the object behind the descriptor.
-fn on(trace: &Trace, event: &Syscall) -> On {
-    for detail in &event.details {
+pub(crate) fn on(trace: &Trace, details: &[Detail], object: Option<ObjectId>) -> On {
+    for detail in details {
         match detail {
             Detail::Addr { addr, .. } => return On::Address(addr.clone()),
             Detail::Str { value, .. } => return On::Text(*value),
@@ -254,7 +254,7 @@ fn on(trace: &Trace, event: &Syscall) -> On {
     let named = |end: &Option<SockAddr>| {
         end.clone().filter(|a| !matches!(a, SockAddr::Unix(path) if path.is_empty()))
     };
-    match event.object.map(|object| trace.object(object)) {
+    match object.map(|object| trace.object(object)) {
         Some(Object::Socket { family, kind, protocol, local, peer, .. }) => On::Socket {
             family: *family,
             kind: *kind,
@@ -269,7 +269,7 @@ fn on(trace: &Trace, event: &Syscall) -> On {
     }
 }
 
-fn says(trace: &Trace, name: &str, errno: u32, on: &On) -> Failing {
+pub(crate) fn says(trace: &Trace, name: &str, errno: u32, on: &On) -> Failing {
     use ctrace_format::linux::{AF_INET, AF_INET6, SOCK_DGRAM};
     let (name_of, datagram) = match on {
         On::Text(text) => (trace.str(*text), false),
@@ -284,7 +284,7 @@ fn says(trace: &Trace, name: &str, errno: u32, on: &On) -> Failing {
 }
 
 /// Failures that break things come first; those by which programs wait or look around come last.
-fn rank(name: &str, errno: u32) -> u8 {
+pub(crate) fn rank(name: &str, errno: u32) -> u8 {
     match errno as u16 {
         ECONNREFUSED | ECONNRESET | EPIPE | EHOSTUNREACH | ENETUNREACH | ENOSPC | EDQUOT | EFBIG | EMFILE
         | ENFILE | ENOMEM | EIO => 0,

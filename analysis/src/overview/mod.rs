@@ -2,7 +2,7 @@
 //!
 //! [`Overview`] reads the few events of the rare classes; [`CallCounts`] reads every call.
 
-mod calls;
+pub(crate) mod calls;
 mod doubts;
 mod spent;
 
@@ -139,7 +139,7 @@ pub fn is_complete(trace: &Trace) -> bool {
 }
 
 /// The length that the recorder gives, else the time of the last event.
-fn duration_ns(trace: &Trace) -> u64 {
+pub(crate) fn duration_ns(trace: &Trace) -> u64 {
     if let Some(window) = trace.window() {
         return window.to_ns - window.from_ns.min(window.to_ns);
     }

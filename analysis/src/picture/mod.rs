@@ -4,8 +4,23 @@
 //! at most [`MAX_BINS`] bins, or kept for the few that matter most; each list says how many it leaves out
 //! ([`Ranked::left_out`]). Times are ns since the start of the trace.
 
-use crate::EventId;
-use ctrace_format::Event;
+mod calls;
+mod edges;
+mod errors;
+mod gaps;
+mod grid;
+mod machine;
+mod paint;
+mod panels;
+mod processes;
+mod quantiles;
+mod sample;
+mod sockets;
+mod spans;
+
+use crate::{Account, EventId};
+use ctrace_format::{Event, Filter, ReadError, Trace};
+pub use paint::Painter;
 use serde::Serialize;
 
 /// The most bins that a timeline has.
@@ -41,10 +56,41 @@ pub struct Picture {
     pub sample: Sample,
 }
 
+impl Picture {
+    /// Works out what a report shows of a trace. `account`: what the trace tells.
+    ///
+    /// # Errors
+    /// When nothing of it can be read, or it is denser than any recording.
+    pub fn of(trace: &Trace, account: &Account) -> Result<Self, ReadError> {
+        let mut painter = Painter::new(trace, account);
+        let mut first_error = None;
+        let mut is_read = false;
+        for event in trace.events(&Filter::default()) {
+            match event {
+                Ok(event) => {
+                    is_read = true;
+                    painter.event(&event);
+                }
+                Err(error @ ReadError::TooDense { .. }) => return Err(error),
+                Err(error) => {
+                    painter.unread(&error);
+                    first_error = first_error.or(Some(error));
+                }
+            }
+        }
+        match first_error.filter(|_| !is_read) {
+            Some(error) => Err(error),
+            None => Ok(painter.finish()),
+        }
+    }
+}
+
 /// The time axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Grid {
-    /// Length of the trace.
+    /// When it begins: 0, or where the window of a dump does.
+    pub from_ns: u64,
+    /// Length of the trace, from there on.
     pub duration_ns: u64,
     /// Width of a bin: 1, 2 or 5 times a power of ten.
     pub width_ns: u64,
@@ -125,7 +171,8 @@ pub struct Curve {
     pub unit: Unit,
     /// Whether it is a bound for the others (a limit, a quota), not something measured.
     pub is_limit: bool,
-    /// One value per bin of the grid; `None`: not known there.
+    /// One value per bin of the grid; `None`: not known there. JSON has four digits of each.
+    #[serde(serialize_with = "grid::short")]
     pub values: Vec<Option<f64>>,
 }
 
@@ -171,10 +218,13 @@ pub struct Change {
     /// What its values are.
     pub unit: Unit,
     /// The median before, back to the change before it.
+    #[serde(serialize_with = "grid::short_one")]
     pub before: f64,
     /// The median after, up to the next change.
+    #[serde(serialize_with = "grid::short_one")]
     pub after: f64,
     /// Cliff's delta of the values after against those before, from −1 to 1: how sure it is that one after is larger.
+    #[serde(serialize_with = "grid::short_one")]
     pub effect: f64,
     /// Rank of the finding that began with it, if one did.
     pub finding: Option<u32>,
@@ -218,7 +268,8 @@ pub struct Lane {
     /// Stretches in order of time, each at least as long as a bin, exact: the longest ones of the task.
     pub stretches: Vec<Stretch>,
     /// The rest, put on the grid: shares of the bin spent running, runnable and blocked, in 255ths, of the bins in which
-    /// there is something: `(bin, running, runnable, blocked)`.
+    /// there is something: `(bin, running, runnable, blocked)`. Where the trace does not tell (`spent`), the last one is
+    /// the share spent in calls.
     pub mixed: Vec<(u32, u8, u8, u8)>,
     /// Stretches as long as a bin that found no room.
     pub left_out: u64,
@@ -318,7 +369,7 @@ pub struct ErrorRow {
     pub on: Vec<(String, u64)>,
     /// Roles that met it, the commonest first; at most five.
     pub roles: Vec<(String, u64)>,
-    /// Failures in a second on the grid, thinned to at most 60 values: a sparkline.
+    /// How many in each of at most 60 parts of the time axis, all of a length: a sparkline.
     pub spark: Vec<u32>,
     /// The first one.
     pub event: EventId,
@@ -382,7 +433,8 @@ pub struct ConnectionRow {
     pub rtt_ns: Option<u64>,
     /// Retransmits.
     pub retransmits: u64,
-    /// How it ended: `open`, `closed`, `closed by peer`, `reset`, `reset by peer`, `refused`, `timed out`.
+    /// How it ended: `open`, `closed`, `closed by peer`, `reset`, `reset by peer`, `refused`, `timed out`, `unreachable`,
+    /// or `failed`.
     pub ended: &'static str,
     /// An event of it.
     pub event: Option<EventId>,

@@ -8,6 +8,7 @@ use self::answers::Answers;
 use self::names::Name;
 use self::targets::Target;
 use super::attempts::{self, ECONNREFUSED};
+use super::called::Called;
 use super::people::{Actor, People, ProcessId, RoleId};
 use super::places::{self, Place, Places};
 use super::tally::Failed;
@@ -70,10 +71,7 @@ pub(super) struct Network {
     names: FxHashMap<(RoleId, Place, Place), Name>,
     /// Name servers on whose port nobody listened.
     silent: FxHashSet<Place>,
-    /// The name that a thread asked for last.
-    last_name: FxHashMap<u32, Place>,
-    /// Names of addresses.
-    called: FxHashMap<std::net::IpAddr, Place>,
+    called: Called,
     /// The address of a place.
     ip_of: FxHashMap<Place, std::net::IpAddr>,
     /// The process that failed to reach somebody last, and when: not told to anybody yet.
@@ -345,15 +343,12 @@ impl Network {
     fn attempt(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
         let event = seen.event();
         let told = self.connects.observe(&event, |o| places::cookie(Some(o), words).map(SockCookie));
-        // A thread connects to the name that it asked for last.
         let peer = seen.s.details.iter().find_map(|d| match d {
             ctrace_format::Detail::Addr { addr: SockAddr::Inet(peer), .. } => Some(*peer),
             _ => None,
         });
-        if let Some(peer) = peer.filter(|p| p.port() != DNS_PORT && p.port() != 0)
-            && let Some(name) = self.last_name.remove(&seen.actor.tid)
-        {
-            self.called.entry(peer.ip()).or_insert(name);
+        if let Some(peer) = peer {
+            self.called.connects(seen.actor.tid, peer);
         }
         if let Some(cookie) = places::cookie(seen.s.object, words) {
             let place = places.of(seen, words);
@@ -427,8 +422,8 @@ impl Network {
     /// A place with the name that it was found by.
     fn place_name(&self, facts: &Facts<'_>, place: Place) -> String {
         let address = facts.places.name(place);
-        match self.ip_of.get(&place).and_then(|ip| self.called.get(ip)) {
-            Some(name) => format!("{} ({address})", facts.places.name(*name)),
+        match self.ip_of.get(&place).and_then(|ip| self.called.name(*ip)) {
+            Some(name) => format!("{} ({address})", facts.places.name(name)),
             None => address.to_owned(),
         }
     }

@@ -55,7 +55,7 @@ impl Network {
             Some((NXDOMAIN, _)) => entry.missing.add(end_ns, actor.tid, ok),
             Some((0, _)) => {
                 entry.answered += 1;
-                self.last_name.insert(actor.tid, name);
+                self.called.answered(actor.tid, name);
             }
             Some((code, _)) => {
                 entry.code = code;

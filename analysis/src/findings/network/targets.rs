@@ -118,7 +118,7 @@ impl Network {
 
     /// Whether the role reached another address of the same port or name: programs try several (RFC 8305).
     fn reached_otherwise(&self, role: RoleId, place: Place) -> bool {
-        let name = |place| self.ip_of.get(place).and_then(|ip| self.called.get(ip));
+        let name = |place| self.ip_of.get(place).and_then(|ip| self.called.name(*ip));
         self.targets.iter().any(|((other_role, other), target)| {
             *other_role == role
                 && *other != place

@@ -1,0 +1,310 @@
+//! One pass over the events: each goes to the parts that make something of it.
+
+use super::calls::Calls;
+use super::errors::{Errors, Failure};
+use super::gaps::Gaps;
+use super::machine::Machine;
+use super::panels::{Network, Rates};
+use super::processes::Processes;
+use super::sample::Chooser;
+use super::sockets::Sockets;
+use super::spans::Spans;
+use super::{Grid, Map, Panel, Picture, Ranked};
+use crate::Account;
+use crate::findings::people::{Actor, People, ProcessId};
+use crate::findings::places::Places;
+use crate::overview;
+use ctrace_format::syscalls::{Failing, Family, On};
+use ctrace_format::{
+    Aggregate, Class, Event, Process, ProcessKind, ReadError, Syscall, SyscallFlags, TaskId, Trace,
+};
+
+/// Works out the [`Picture`] of a trace from its events, in order of their ends, in memory that does not grow with it.
+pub struct Painter<'a> {
+    trace: &'a Trace,
+    account: &'a Account,
+    grid: Grid,
+    calls: Calls,
+    people: People,
+    places: Places,
+    rates: Rates,
+    network: Network,
+    errors: Errors,
+    machine: Machine,
+    processes: Processes,
+    sockets: Sockets,
+    gaps: Gaps,
+    spans: Spans,
+    sample: Chooser,
+    /// Tasks that were met.
+    met: Vec<bool>,
+}
+
+impl std::fmt::Debug for Painter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Painter").field("grid", &self.grid).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Painter<'a> {
+    /// Begins with a trace and what it tells.
+    pub fn new(trace: &'a Trace, account: &'a Account) -> Self {
+        let from_ns = trace.window().map_or(0, |window| window.from_ns);
+        let duration_ns = overview::duration_ns(trace).max(trace.end_ns().saturating_sub(from_ns));
+        let count = |class| trace.counts().get(&class).copied().unwrap_or(0);
+        let silent = [Class::Resource, Class::Usage, Class::Anchor, Class::Aggregate];
+        let all: u64 = trace.counts().iter().filter(|(c, _)| !silent.contains(c)).map(|(_, n)| n).sum();
+        let mut this = Self {
+            trace,
+            account,
+            grid: Grid::over(from_ns, duration_ns),
+            calls: Calls::default(),
+            people: People::default(),
+            places: Places::default(),
+            rates: Rates::default(),
+            network: Network::new(count(Class::Connection) > 0),
+            errors: Errors::default(),
+            machine: Machine::new(trace.header().host.cpus),
+            processes: Processes::default(),
+            sockets: Sockets::new(count(Class::Dns) > 0),
+            gaps: Gaps::default(),
+            spans: Spans::default(),
+            sample: Chooser::new(account, all),
+            met: Vec::new(),
+        };
+        this.people.snapshot(trace.snapshot());
+        this.processes.snapshot(trace.snapshot());
+        this.sockets.snapshot(trace.snapshot(), &mut this.people);
+        this
+    }
+
+    /// A part of the trace could not be read.
+    pub fn unread(&mut self, error: &ReadError) {
+        self.gaps.unread(&self.grid, error);
+    }
+
+    fn actor(&mut self, task: TaskId) -> Actor {
+        let actor = self.people.of(task, self.trace);
+        let at = task.0 as usize;
+        if self.met.len() <= at {
+            self.met.resize(at + 1, false);
+        }
+        if !std::mem::replace(&mut self.met[at], true) {
+            self.processes.met(actor);
+        }
+        actor
+    }
+
+    /// Whether something that was over by then lies on the time axis: of what was before the window of a dump, a part is
+    /// in the trace.
+    const fn is_shown(&self, end_ns: u64) -> bool {
+        end_ns >= self.grid.from_ns
+    }
+
+    /// Looks at an event.
+    pub fn event(&mut self, event: &Event) {
+        let actor = event.task().map(|task| self.actor(task));
+        let tid = actor.map_or(0, |actor| actor.tid);
+        let grid = self.grid;
+        let mut failed = None;
+        match (event, actor) {
+            (Event::Syscall(s), Some(actor)) => {
+                if s.flags.contains(SyscallFlags::ENGINE) {
+                    return;
+                }
+                failed = self.syscall(event, s, actor);
+            }
+            (Event::Process(p), Some(actor)) => self.process(p, actor),
+            (Event::Connection(c), _) => {
+                if self.is_shown(c.t_ns) {
+                    self.network.connection(&grid, c);
+                }
+                let told = self.sockets.connection(event, c, self.trace, &mut self.people);
+                if let Some(connected) = told.filter(|told| self.is_shown(told.end_ns())) {
+                    self.network.connected(&grid, &connected);
+                }
+            }
+            (Event::Dns(dns), Some(actor)) => {
+                if self.is_shown(event.end_ns()) {
+                    self.network.lookup(&grid, dns);
+                }
+                let name = self.places.string(dns.name, self.trace);
+                self.sockets.lookup(dns, actor, name);
+            }
+            (Event::Socket(socket), actor) => self.sockets.traffic(socket, actor, &self.people),
+            (Event::Block(block), _) if self.is_shown(event.end_ns()) => self.machine.block(&grid, block),
+            (Event::Marker(marker), _) => self.spans.marker(marker, self.trace),
+            (Event::Loss(loss), _) => self.gaps.loss(&grid, loss),
+            (Event::Aggregate(a), Some(actor)) => return self.aggregate(a, actor),
+            (Event::Resource(r), _) => {
+                if self.is_shown(r.t_ns) {
+                    self.machine.sample(&grid, r);
+                }
+                return;
+            }
+            (Event::Usage(u), Some(actor)) => {
+                self.processes.usage(actor.process, u);
+                if self.is_shown(u.t_ns) {
+                    self.machine.usage(&grid, u);
+                }
+                return;
+            }
+            (Event::Anchor(anchor), _) => return self.spans.anchor(*anchor),
+            (Event::Fidelity(_), _) => return,
+            _ => {}
+        }
+        self.sample.event(&grid, event, tid, failed);
+    }
+
+    fn syscall(&mut self, event: &Event, s: &Syscall, actor: Actor) -> Option<(Failing, u64)> {
+        const UNMEASURED: [SyscallFlags; 3] =
+            [SyscallFlags::NO_ENTER, SyscallFlags::NO_EXIT, SyscallFlags::FILTERED];
+        let grid = self.grid;
+        let info = self.calls.of(s.sysno);
+        let end_ns = s.t_ns.saturating_add(s.duration_ns);
+        self.calls.count(&info, 1);
+        self.processes.call(actor.process, 1);
+        if self.is_shown(end_ns) {
+            let bin = grid.bin(end_ns);
+            let group = info.group(s.object, self.trace);
+            self.rates.call(&grid, bin, group);
+            if UNMEASURED.iter().all(|flag| !s.flags.contains(*flag)) {
+                self.rates.duration(&grid, bin, group, s.duration_ns);
+                if info.call.row().waits == Some(On::Disk) {
+                    self.machine.flush(&grid, bin, s.duration_ns);
+                }
+            }
+        }
+        let family = info.call.row().family;
+        let connected = self.sockets.call(event, s, info.call, actor, self.trace, &self.people);
+        if let Some(connected) = connected.filter(|connected| self.is_shown(connected.end_ns())) {
+            self.network.connected(&grid, &connected);
+        }
+        if family == Family::Accept && s.ret >= 0 && self.is_shown(end_ns) {
+            self.network.called(&grid, end_ns, true, None);
+        }
+        let errno = s.errno()?;
+        if self.is_shown(end_ns) {
+            self.network.called(&grid, end_ns, false, Some(errno));
+        }
+        let told = self.errors.add(
+            &grid,
+            self.trace,
+            &Failure {
+                info: &info,
+                errno,
+                count: 1,
+                details: &s.details,
+                object: s.object,
+                role: actor.role,
+                from_ns: s.t_ns,
+                to_ns: end_ns,
+                tid: actor.tid,
+            },
+        );
+        if told.says == Failing::Failure {
+            self.processes.failure(actor.process, 1);
+        }
+        Some((told.says, told.nth))
+    }
+
+    /// Calls that were counted.
+    fn aggregate(&mut self, a: &Aggregate, actor: Actor) {
+        if a.flags.contains(SyscallFlags::ENGINE) {
+            return;
+        }
+        let grid = self.grid;
+        let info = self.calls.of(a.sysno);
+        self.calls.count(&info, a.count);
+        self.processes.call(actor.process, a.count);
+        self.gaps.counted(&grid, a);
+        if self.is_shown(a.t_ns) {
+            self.rates.counted(&grid, info.group(a.object, self.trace), a);
+        }
+        if a.errno == 0 {
+            return;
+        }
+        let told = self.errors.add(
+            &grid,
+            self.trace,
+            &Failure {
+                info: &info,
+                errno: a.errno,
+                count: a.count,
+                details: &[],
+                object: a.object,
+                role: actor.role,
+                from_ns: a.from_ns,
+                to_ns: a.t_ns,
+                tid: actor.tid,
+            },
+        );
+        if told.says == Failing::Failure {
+            self.processes.failure(actor.process, a.count);
+        }
+    }
+
+    fn process(&mut self, p: &Process, actor: Actor) {
+        match &p.kind {
+            ProcessKind::Fork { child } => {
+                let def = self.trace.task(*child).clone();
+                self.people.fork(p.task, &def, self.trace, p.t_ns);
+                self.actor(*child);
+            }
+            ProcessKind::Exec { path, argv, .. } => {
+                self.people.exec(p.task, *path, argv, self.trace);
+                let process = self.people.of(p.task, self.trace).process;
+                self.processes.exec(process, argv);
+            }
+            ProcessKind::Exit { status, group_dead: true } => {
+                self.people.exit(actor.process, p.t_ns, *status);
+            }
+            ProcessKind::Placed { container } => self.people.placed(p.task, *container, self.trace),
+            ProcessKind::Origin { origin } => self.people.came(p.task, *origin, p.t_ns, self.trace),
+            _ => {}
+        }
+        let comm = &self.people.process(actor.process).comm;
+        self.spans.process(p, comm, self.trace);
+    }
+
+    /// Ends.
+    pub fn finish(mut self) -> Picture {
+        let (grid, trace) = (self.grid, self.trace);
+        let wanted: Vec<u32> = self
+            .account
+            .findings
+            .iter()
+            .flat_map(|found| found.evidence.events.iter().map(|id| id.tid))
+            .collect();
+        for (at, process) in self.people.processes.iter().enumerate() {
+            if wanted.contains(&process.tgid) {
+                self.processes.want(ProcessId(at as u32));
+            }
+        }
+        let panels = self.panels();
+        let (connections, _edges, _called) = self.sockets.finish(&grid, &self.people, &mut self.places);
+        Picture {
+            grid,
+            panels,
+            gaps: self.gaps.finish(&grid, trace),
+            spans: self.spans.finish(&grid, trace, self.account),
+            changes: Vec::new(),
+            lanes: Ranked { rows: Vec::new(), left_out: 0 },
+            map: Map::default(),
+            errors: self.errors.table(&self.calls, &self.people, trace),
+            slow_calls: Ranked { rows: Vec::new(), left_out: 0 },
+            connections,
+            processes: self.processes.rows(&self.people, trace.containers(), trace),
+            sample: self.sample.finish(),
+        }
+    }
+
+    fn panels(&self) -> Vec<Panel> {
+        let grid = &self.grid;
+        let mut panels = Vec::from(self.rates.panels(grid));
+        panels.push(self.errors.panel(grid));
+        panels.extend(self.network.panels(grid));
+        panels.extend(self.machine.panels(grid, self.trace.containers()));
+        panels
+    }
+}
