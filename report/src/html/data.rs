@@ -138,8 +138,11 @@ fn row(traced: &Traced, events: &Events, event: &Event, line: &str) -> Row {
 /// The object, of which nothing is taken for markup.
 pub(super) fn json(incident: &Incident, rows: &[Vec<Row>], amount: Amount) -> String {
     let traces = incident.traces.iter().zip(rows).map(|(traced, rows)| one(traced, rows, amount)).collect();
-    let divergence = incident.compared.first().and_then(|c| c.report.first_divergence.as_ref());
-    let first_divergence = divergence.map(|d| Moments { a_ns: d.a_ns, b_ns: d.b_ns });
+    let first_divergence = incident.compared.first().and_then(|compared| {
+        let told = compared.report.first_divergence.as_ref()?;
+        let at = |n: usize, ns: Option<u64>| Some(incident.traces.get(n)?.in_trace(ns?));
+        Some(Moments { a_ns: at(0, told.a_ns), b_ns: at(compared.b, told.b_ns) })
+    });
     let data = Data { schema: 1, traces, first_divergence };
     let mut out = Vec::new();
     // Neither a value nor memory refuses.

@@ -39,18 +39,23 @@ fn events_of(side: Side, rows: &[Row]) -> Markup {
             tr data-event=(row.id) data-from=(row.t) data-to=(row.t.saturating_add(row.d)) data-tid=(row.tid) data-tgid=(row.tgid)
                 data-call=[(!row.call.is_empty()).then_some(&row.call)] data-errno=[row.errno.as_ref()]
                 data-peer=[row.peer.as_ref()] data-trace=(side.n) {
-                td.number { (after_start(row.t)) }
-                td { (code(&row.text)) }
+                td { a.event href={"#event=" (row.id)} data-event=(row.id) data-trace=(side.n) { (after_start(row.t)) } }
+                td { (code(without_time(&row.text))) }
             }
         }
     };
     html! {
-        (table(&side.titled("Events"), &[("began", true), ("event", false)], &lines))
+        (table(&side.titled("Events"), &[("began", false), ("event", false)], &lines))
         p.more {
             (units::count(shown.len() as u64)) " of " (units::count(rows.len() as u64)) " in this file, chosen from "
             (units::count(side.traced.picture.sample.of)) "."
         }
     }
+}
+
+/// The line of an event without its first word, the time.
+fn without_time(line: &str) -> &str {
+    line.split_once(' ').map_or(line, |(_, rest)| rest.trim_start())
 }
 
 /// Commands that show the same.

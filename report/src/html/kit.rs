@@ -25,12 +25,21 @@ pub(super) fn sides<'a>(incident: &'a Incident<'a>) -> impl Iterator<Item = Side
 
 /// A part of a section for each trace: side by side where there is room, else one below the other.
 pub(super) fn both<'a>(incident: &'a Incident<'a>, part: impl Fn(Side<'a>) -> Markup) -> Markup {
+    beside("sides", incident, part)
+}
+
+/// The same of parts that need more room.
+pub(super) fn both_wide<'a>(incident: &'a Incident<'a>, part: impl Fn(Side<'a>) -> Markup) -> Markup {
+    beside("sides wide", incident, part)
+}
+
+fn beside<'a>(class: &str, incident: &'a Incident<'a>, part: impl Fn(Side<'a>) -> Markup) -> Markup {
     let parts: Vec<(Side, Markup)> = sides(incident).map(|side| (side, part(side))).collect();
     if let [(_, only)] = parts.as_slice() {
         return only.clone();
     }
     html! {
-        div.sides {
+        div class=(class) {
             @for (side, part) in parts {
                 div.side {
                     h3.side-name { (letter(side.n)) " " (side.label()) }

@@ -189,7 +189,7 @@ fn shell(
                 link rel="icon" href="data:,";
                 style { (PreEscaped(STYLE)) }
             }
-            body {
+            body class=[(incident.traces.len() > 1).then_some("pair")] {
                 a.skip href="#verdict" { "Skip to the verdict" }
                 (defs())
                 header.top {

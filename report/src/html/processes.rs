@@ -1,6 +1,6 @@
 //! Processes as a tree.
 
-use super::kit::{Side, both, code, more, name, section, table};
+use super::kit::{Side, both_wide, code, more, name, section, table};
 use crate::incident::Incident;
 use crate::incident::words;
 use crate::text::units;
@@ -16,7 +16,7 @@ const DEEPEST: usize = 8;
 
 /// The tree of processes.
 pub(super) fn processes(incident: &Incident) -> Markup {
-    let body = both(incident, |side| {
+    let body = both_wide(incident, |side| {
         let all = &side.traced.picture.processes;
         if all.rows.is_empty() {
             return html! { p.none { "There were no processes." } };

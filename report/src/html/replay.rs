@@ -148,13 +148,14 @@ fn first_divergence(incident: &Incident, other: Side, divergence: &Divergence) -
         ("operation", false),
     ];
     let rows = html! { @for line in &divergence.context { (context_line(first, other, line)) } };
+    let at = |side: Side, ns: u64| side.at(side.traced.in_trace(ns), side.traced.in_trace(ns));
     html! {
         h4 { "Where they part first" }
         p {
             b { (how(divergence.kind)) } " in " (name(&divergence.role)) ": " (code(&divergence.operation))
             @if let Some(instead) = &divergence.instead { " → " (code(instead)) }
-            @if let (Some(ns), Some(side)) = (divergence.a_ns, first) { ", at " (side.at(ns, ns)) " of the recording" }
-            @if let Some(ns) = divergence.b_ns { ", at " (other.at(ns, ns)) " of the other run" }
+            @if let (Some(ns), Some(side)) = (divergence.a_ns, first) { ", at " (at(side, ns)) " of the recording" }
+            @if let Some(ns) = divergence.b_ns { ", at " (at(other, ns)) " of the other run" }
         }
         @if !divergence.context.is_empty() { (table(&format!("The operations around it, trace {}", other.n), &columns, &rows)) }
     }
@@ -166,11 +167,12 @@ fn context_line(first: Option<Side>, other: Side, line: &Line) -> Markup {
         '+' => ("only-b", "only in the other run: "),
         _ => ("in-both", ""),
     };
+    let at = |side: Side, ns: u64| side.at(side.traced.in_trace(ns), side.traced.in_trace(ns));
     html! {
         tr class=(class) {
             td.mark { span aria-hidden="true" { (line.mark) } span.unseen { (word) } }
-            td.number { @if let (Some(ns), Some(side)) = (line.a_ns, first) { (side.at(ns, ns)) } }
-            td.number { @if let Some(ns) = line.b_ns { (other.at(ns, ns)) } }
+            td.number { @if let (Some(ns), Some(side)) = (line.a_ns, first) { (at(side, ns)) } }
+            td.number { @if let Some(ns) = line.b_ns { (at(other, ns)) } }
             td { (code(&line.text)) }
         }
     }

@@ -1,6 +1,6 @@
 //! Tables of a page: errors, slow calls, connections, and the summary of tasks.
 
-use super::kit::{Side, both, errno, letter, more, name, parts_bar, peer, section, sides, spark, table};
+use super::kit::{Side, both_wide, errno, letter, more, name, parts_bar, peer, section, sides, spark, table};
 use super::top::call_and_errno;
 use crate::incident::words;
 use crate::incident::{ErrorPair, Incident, difference, errors};
@@ -90,7 +90,7 @@ fn most(items: impl Iterator<Item = (Markup, u64)>) -> Markup {
 
 /// The calls that took longest.
 pub(super) fn slow(incident: &Incident) -> Markup {
-    let body = both(incident, |side| {
+    let body = both_wide(incident, |side| {
         let calls = &side.traced.picture.slow_calls;
         if calls.rows.is_empty() {
             return html! { p.none { "No call took long." } };
@@ -143,7 +143,7 @@ fn slow_row(side: Side, call: &SlowCall, most: u64) -> Markup {
 
 /// Connections.
 pub(super) fn connections(incident: &Incident) -> Markup {
-    let body = both(incident, |side| {
+    let body = both_wide(incident, |side| {
         let all = &side.traced.picture.connections;
         if all.rows.is_empty() {
             return html! { p.none { "There were no connections." } };
@@ -204,7 +204,7 @@ fn connection_row(side: Side, row: &ConnectionRow) -> Markup {
 
 /// Lanes: the script's, and what they add up to.
 pub(super) fn lanes(incident: &Incident) -> Markup {
-    let body = both(incident, |side| {
+    let body = both_wide(incident, |side| {
         let lanes = &side.traced.picture.lanes;
         let columns = [
             ("task", false),

@@ -48,7 +48,7 @@ fn ticks(picture: &Picture) -> Markup {
     html! {
         div.ticks aria-hidden="true" {
             @for quarter in 0..5_u64 {
-                span { (after_start((u128::from(picture.grid.duration_ns) * u128::from(quarter) / 4) as u64)) }
+                span { (after_start(picture.grid.from_ns + picture.grid.duration_ns / 4 * quarter)) }
             }
         }
     }
@@ -188,7 +188,9 @@ fn runs(points: &[Option<f64>]) -> Vec<Vec<(usize, f64)>> {
 
 /// A stretch of time over the whole height.
 fn band(picture: &Picture, class: &str, from_ns: u64, to_ns: u64) -> Markup {
-    let at = |ns: u64| ns as f64 * WIDTH / picture.grid.duration_ns.max(1) as f64;
+    let at = |ns: u64| {
+        ns.saturating_sub(picture.grid.from_ns) as f64 * WIDTH / picture.grid.duration_ns.max(1) as f64
+    };
     let from = at(from_ns).min(WIDTH);
     rect(class, from, 0.0, (at(to_ns).min(WIDTH) - from).max(1.0), HEIGHT)
 }

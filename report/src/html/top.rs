@@ -27,6 +27,7 @@ pub(super) fn verdict(incident: &Incident) -> Markup {
                 (about(side, finding))
             }
         }
+        @if incident.traces.len() == 1 { (strip(&figures(incident))) }
         (others(incident, &headline))
         @if incident.traces.len() > 1 { (figures_table(&figures(incident))) }
         h3 { "How far to trust this" }
@@ -125,6 +126,18 @@ fn trust(facts: &[Fact]) -> Markup {
                     dt { (sign(fact.tone)) (fact.name) }
                     dd { bdi dir="ltr" { (fact.text) } }
                 }
+            }
+        }
+    }
+}
+
+/// Figures of one trace; those that are 0 say nothing, but that nothing is lost.
+fn strip(figures: &[Figure]) -> Markup {
+    let value = |figure: &Figure| figure.values.first().cloned().unwrap_or_default();
+    html! {
+        dl.strip {
+            @for figure in figures.iter().filter(|figure| value(figure) != "0" || figure.name == "lost events") {
+                div { dt { (figure.name) } dd { (value(figure)) } }
             }
         }
     }

@@ -162,7 +162,7 @@ pub(crate) fn with<T>(title: &str, made: &[&Made], of: impl FnOnce(&Incident) ->
 const BINS: usize = 400;
 
 fn grid() -> Grid {
-    Grid { duration_ns: 8 * SECOND, width_ns: 20 * MS, bins: BINS }
+    Grid { from_ns: 0, duration_ns: 8 * SECOND, width_ns: 20 * MS, bins: BINS }
 }
 
 fn curve(name: &str, unit: Unit, value: impl Fn(usize) -> Option<f64>) -> Curve {
@@ -180,7 +180,7 @@ fn empty() -> Picture {
     let none =
         |kind| Panel { kind, series: Vec::new(), empty: Some("no event of it is in the trace".to_owned()) };
     Picture {
-        grid: Grid { duration_ns: 0, width_ns: 1, bins: 0 },
+        grid: Grid { from_ns: 0, duration_ns: 0, width_ns: 1, bins: 0 },
         panels: [Calls, Latency, Errors, Connections, Network, Cpu, Memory, Pressure, Disk, Backlog, Counts]
             .map(none)
             .into(),

@@ -363,3 +363,71 @@ fn named_table<const N: usize>(
     }
     out.wide_table(head, &cells(rows));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{HOSTILE, Made, with};
+    use super::*;
+    use pulldown_cmark::{Event, Options, Parser, Tag};
+
+    /// What a text becomes: headings, tables, code spans; anything else that is markup is an error.
+    fn read(text: &str) -> (usize, usize, Vec<String>) {
+        let (mut headings, mut tables, mut code, mut html) = (0, 0, Vec::new(), 0);
+        for event in Parser::new_ext(text, Options::all()) {
+            match event {
+                Event::Start(Tag::Heading { .. }) => headings += 1,
+                Event::Start(Tag::Table(_)) => tables += 1,
+                Event::Code(word) => code.push(word.into_string()),
+                Event::Html(_) => html += 1,
+                Event::Start(Tag::Link { .. } | Tag::Image { .. } | Tag::Emphasis | Tag::BlockQuote(_))
+                | Event::InlineHtml(_)
+                | Event::Rule => panic!("{event:?} in {text}"),
+                _ => {}
+            }
+        }
+        assert_eq!(html, 1, "the comment alone: {text}");
+        (headings, tables, code)
+    }
+
+    #[test]
+    fn a_ticket_begins_with_the_finding_and_ends_with_the_commands() {
+        let made = Made::incident(0);
+        let text = with("Checkout", &[&made], |incident| markdown(incident));
+        let (headings, tables, code) = read(&text);
+        assert!(headings >= 7 && tables >= 5, "{text}");
+        assert!(text.starts_with(MARKDOWN_BEGINS));
+        let at = |words: &str| text.find(words).unwrap_or_else(|| panic!("{words} in {text}"));
+        assert!(
+            at("150 times") < at("How far to trust") && at("How far to trust") < at("What changed"),
+            "{text}"
+        );
+        assert!(
+            at("What changed") < at("▁") && at("### Errors") < at("ctrace events incident.ctr --at"),
+            "{text}"
+        );
+        assert!(code.iter().any(|word| word == "complete and intact"), "{code:?}");
+    }
+
+    #[test]
+    fn a_pair_has_its_metrics_and_differences() {
+        let (a, b) = (Made::incident(0), Made::incident(0).replayed());
+        let text = with("pair", &[&a, &b], |incident| markdown(incident));
+        read(&text);
+        for words in ["**match**", "| ✔ | coverage |", "B − A", "ctrace diff incident.ctr 'replay of it.ctr'"]
+        {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_trace_makes_neither_markup_nor_a_long_text() {
+        let long = format!("{HOSTILE}{}", "`|\u{202e}<!--".repeat(100_000));
+        for name in [HOSTILE, &long] {
+            let made = Made::named(name);
+            let text = with(name, &[&made, &made], |incident| markdown(incident));
+            read(&text);
+            assert!(text.len() <= MOST, "{}", text.len());
+            assert!(!text.chars().any(|c| c != '\n' && crate::escape::is_hostile(c)));
+        }
+    }
+}

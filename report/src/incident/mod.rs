@@ -126,6 +126,11 @@ impl Tone {
 }
 
 impl<'a> Traced<'a> {
+    /// A time that a comparison tells, which counts from where a dump's window begins, as the trace has it.
+    pub(crate) fn in_trace(&self, compared_ns: u64) -> u64 {
+        compared_ns.saturating_add(self.trace.window().map_or(0, |window| window.from_ns))
+    }
+
     /// A time of it by the clock on the wall, ns since the epoch.
     pub(crate) fn realtime_ns(&self, t_ns: u64) -> u64 {
         self.trace.header().start_realtime_ns.saturating_add(t_ns)
@@ -142,6 +147,12 @@ impl<'a> Traced<'a> {
         let telling: Vec<&Finding> = self.account.findings.iter().filter(|f| f.level > Level::Note).collect();
         if telling.is_empty() { self.account.findings.iter().collect() } else { telling }
     }
+}
+
+/// The first sentence of a report, and the word in front of it: a verdict, the level of a finding, `calm` or `doubt`.
+pub fn first_sentence(incident: &Incident) -> (&'static str, String) {
+    let headline = headline(incident);
+    (headline.word, words::sentence(&headline.sentence))
 }
 
 /// A time since the start of a trace: `+2.524 s`.

@@ -9,9 +9,9 @@ use petgraph::visit::EdgeRef;
 const PASSES: usize = 12;
 
 /// Sizes of a map.
-pub(super) const BOX_WIDTH: f64 = 176.0;
+pub(super) const BOX_WIDTH: f64 = 156.0;
 pub(super) const BOX_HEIGHT: f64 = 46.0;
-const COLUMN: f64 = BOX_WIDTH + 170.0;
+const COLUMN: f64 = BOX_WIDTH + 138.0;
 const ROW: f64 = BOX_HEIGHT + 26.0;
 /// Room that a line which passes through a column takes.
 const THREAD: f64 = 22.0;

@@ -2,7 +2,7 @@
 
 mod layout;
 
-use super::kit::{Side, both, digits, letter, more, name, peer, percent, section, sides, table};
+use super::kit::{Side, both_wide, digits, letter, more, name, peer, percent, section, sides, table};
 use crate::incident::words::{self, short};
 use crate::incident::{Incident, difference};
 use crate::text::units;
@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use std::fmt::Write as _;
 
 /// Characters of a name in a box.
-const IN_BOX: usize = 24;
+const IN_BOX: usize = 21;
 /// Edges up to which all of them are labelled; of more only those that fail.
 const LABELLED: usize = 14;
 /// Rows of the table.
@@ -21,8 +21,8 @@ const ROWS: usize = 120;
 /// The section.
 pub(super) fn map(incident: &Incident) -> Markup {
     let body = html! {
-        (both(incident, drawing))
-        @if incident.traces.len() > 1 { (joint_table(incident)) } @else { (both(incident, edges_table)) }
+        (both_wide(incident, drawing))
+        @if incident.traces.len() > 1 { (joint_table(incident)) } @else { (both_wide(incident, edges_table)) }
     };
     let lead = "Lines run from the end that connects to the one that accepts. The wider, the more bytes; dashes say that \
                 connections failed, the shorter the more.";
@@ -60,11 +60,11 @@ fn drawing(side: Side) -> Markup {
                 }
                 @for (at, node) in nodes.iter().enumerate() { (box_of(side, node, places.nodes[at])) }
                 @for (at, edge) in edges.iter().enumerate() {
-                    @if edge.failed > 0 || edges.len() <= LABELLED { (label(edge, &places, at, twins(&edges, at))) }
+                    @if edge.failed > 0 || edges.len() <= LABELLED { (label(&edges, &places, at, twins(&edges, at))) }
                 }
             }
         }
-        (more(map.grouped, "end"))
+        @if map.grouped > 0 { p.more { (units::plural(map.grouped, "end")) " are put together in groups." } }
     }
 }
 
@@ -166,28 +166,29 @@ fn told(nodes: &[Node], edge: &Edge) -> String {
     text
 }
 
-/// The words on a line: what failed, else how much there was.
-fn label(edge: &Edge, places: &Layout, at: usize, twin: usize) -> Markup {
+/// The words on a line, what failed or else how much there was: beside the end at which fewer lines meet.
+fn label(edges: &[&Edge], places: &Layout, at: usize, twin: usize) -> Markup {
+    let edge = edges[at];
     let points = points(edge, places, at, twin);
-    // In the middle of the first stretch, which begins at the end that connects.
-    let (from, to) = (points[0], points[1]);
-    let (x, y) = if (from.0 - to.0).abs() < 1.0 {
-        (from.0 + 46.0, f64::midpoint(from.1, to.1))
-    } else {
-        (f64::midpoint(from.0, to.0), f64::midpoint(from.1, to.1) - 7.0)
-    };
+    let [from, .., to] = points.as_slice() else { return html! {} };
+    let leaving = edges.iter().filter(|other| other.from == edge.from || other.to == edge.from).count();
+    let arriving = edges.iter().filter(|other| other.to == edge.to || other.from == edge.to).count();
+    let (near, far) = if arriving <= leaving { (to, from) } else { (from, to) };
+    // Where the line leaves the box: on its right, or on its left.
+    let is_right = far.0 > near.0 || (far.0 - near.0).abs() < 1.0;
+    let (x, anchor) = if is_right { (near.0 + 12.0, "start") } else { (near.0 - 14.0, "end") };
+    let y = near.1 + twin as f64 * 24.0;
     let first = if edge.failed > 0 {
-        let how = edge.failure.as_deref().map_or_else(|| "failed".to_owned(), words::name);
+        let how = edge.failure.as_deref().map_or_else(|| "failed".to_owned(), in_box);
         format!("✕ {} of {} {how}", units::count(edge.failed), units::count(edge.count))
     } else {
         format!("{} × {}", units::count(edge.count), edge.protocol)
     };
     let second = edge.p99_ns.map(|p99| format!("p99 {}", words::time(p99)));
     html! {
-        text class=(if edge.failed > 0 { "label label-failing" } else { "label" }) x=(digits(x)) y=(digits(y)) text-anchor="middle" { (first) }
-        @if let Some(second) = second {
-            text.label x=(digits(x)) y=(digits(y + 20.0)) text-anchor="middle" { (second) }
-        }
+        text class=(if edge.failed > 0 { "label label-failing" } else { "label" }) x=(digits(x)) y=(digits(y - 7.0))
+            text-anchor=(anchor) { (first) }
+        @if let Some(second) = second { text.label x=(digits(x)) y=(digits(y + 16.0)) text-anchor=(anchor) { (second) } }
     }
 }
 
