@@ -32,7 +32,8 @@ const AIM: usize = 5 << 20;
 /// Size above which no page is: some mailers and trackers take no more.
 const MOST: usize = 25 << 20;
 
-const STYLE: &str = include_str!("style.css");
+/// The page's own style, and that of what its script draws.
+const STYLE: &str = concat!(include_str!("style.css"), include_str!("script/charts.css"));
 
 /// A page, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

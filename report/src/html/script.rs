@@ -6,8 +6,39 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// The modules: name and text. The last one in the order of needs begins.
-const MODULES: &[(&str, &str)] = &[("main.js", include_str!("script/main.js"))];
+macro_rules! modules {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("script/", $name)))),*]
+    };
+}
+
+/// The modules: name and text.
+const MODULES: &[(&str, &str)] = modules![
+    "announce.js",
+    "bands.js",
+    "bins.js",
+    "colours.js",
+    "datatable.js",
+    "dom.js",
+    "draw.js",
+    "events.js",
+    "filterbar.js",
+    "filters.js",
+    "gestures.js",
+    "hash.js",
+    "labels.js",
+    "lanes.js",
+    "legend.js",
+    "main.js",
+    "marks.js",
+    "numbers.js",
+    "plots.js",
+    "state.js",
+    "store.js",
+    "ticks.js",
+    "timeline.js",
+    "virtual.js",
+];
 
 /// The module that nobody imports, and that begins.
 const MAIN: &str = "main.js";
