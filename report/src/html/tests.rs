@@ -257,3 +257,42 @@ fn a_page_is_trimmed_to_its_bound_and_says_so() {
         assert_eq!(kept + lanes["left_out"].as_u64().unwrap(), 403);
     }
 }
+
+/// Relative luminance of `#rrggbb` (WCAG 2.2).
+fn luminance(hex: &str) -> f64 {
+    let channel = |at: usize| {
+        let value = f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
+        if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
+}
+
+/// The colours of a block of the style.
+fn colours(block: &str) -> std::collections::BTreeMap<String, String> {
+    let from = STYLE.find(block).unwrap();
+    let to = from + STYLE[from..].find("\n}").unwrap();
+    let declared = STYLE[from..to].split(';').filter_map(|part| part.trim().split_once(':'));
+    declared
+        .filter_map(|(name, value)| {
+            let name = name.trim().rsplit("--").next()?;
+            value.trim().starts_with('#').then(|| (name.to_owned(), value.trim().to_owned()))
+        })
+        .collect()
+}
+
+#[test]
+fn words_stand_out_from_their_ground_in_light_and_dark() {
+    for block in [":root {", ":root[data-theme=\"dark\"] {", "@media print {"] {
+        let colours = colours(block);
+        for ground in ["ground", "panel", "plain-ground", "bad-ground", "care-ground", "good-ground"] {
+            for words in ["ink", "soft", "link", "bad", "care", "good", "c0", "c1", "c2", "c3", "c4", "c5", "c6"] {
+                let (a, b) = (luminance(&colours[ground]), luminance(&colours[words]));
+                let ratio = (a.max(b) + 0.05) / (a.min(b) + 0.05);
+                assert!(ratio >= 4.5, "{block} {words} on {ground}: {ratio:.2}");
+            }
+        }
+    }
+    // The system's choice of dark and the reader's are the same colours.
+    let dark = ":root:not([data-theme=\"light\"]) {";
+    assert_eq!(colours(dark), colours(":root[data-theme=\"dark\"] {"));
+}
