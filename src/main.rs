@@ -23,6 +23,7 @@ mod record;
 mod redact;
 mod repair;
 mod replay;
+mod report;
 mod signals;
 mod verify;
 mod view;
@@ -49,6 +50,7 @@ Start here:
   ctrace record -p PID -o incident.ctr       record a process; Ctrl-C ends it
   ctrace record --pod NAME -o incident.ctr   record a pod of this node, all its containers
   ctrace replay incident.ctr                 do the same things to a kernel again, in a sandbox
+  ctrace report incident.ctr                 one HTML file that says what happened, to attach
 
 Exit codes: 0 done or match · 1 deviated · 2 usage · 3 inconclusive · 4 this host lacks something ·
   5 target not found · 6 too much loss · 65 bad trace · 70 a bug · 74 output not writable ·
@@ -82,6 +84,7 @@ enum Command {
     Redact(redact::Args),
     Replay(replay::Args),
     Diff(diff::Args),
+    Report(report::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -189,6 +192,7 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
         Command::Replay(args) => replay::run(&args, out),
         Command::Demo(args) => demo::run(&args, whose, out),
         Command::Diff(args) => diff::run(&args, out),
+        Command::Report(args) => report::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
         Command::Man => completions::man(Cli::command(), out),
     }

@@ -29,6 +29,8 @@ pub enum Shape {
     Doctor,
     /// A demonstration: `demo`.
     Demo,
+    /// A report that was written: `report`.
+    Report,
     /// Why a command could not do its work: any.
     Error,
 }
@@ -46,6 +48,7 @@ impl Shape {
             | Self::Mark
             | Self::Doctor
             | Self::Demo
+            | Self::Report
             | Self::Error => 1,
         }
     }

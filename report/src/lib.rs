@@ -11,6 +11,8 @@
 
 pub mod bundle;
 pub mod escape;
+pub mod html;
+pub mod incident;
 mod json;
 mod markdown;
 mod paint;

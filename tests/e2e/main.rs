@@ -36,6 +36,7 @@ mod privacy;
 mod privilege;
 mod record;
 mod replay;
+mod report;
 mod schemas;
 mod stuck;
 mod triggers;

@@ -9,8 +9,8 @@ use ctrace_format::errno::{
 };
 use ctrace_format::syscalls::{About, Call, Failing, failing_on};
 use ctrace_format::{
-    Class, Detail, Event, Filter, Metric, Object, ObjectId, Resource, SockAddr, StrId, Syscall, SyscallFlags, Trace,
-    syscalls,
+    Class, Detail, Event, Filter, Metric, Object, ObjectId, Resource, SockAddr, StrId, Syscall, SyscallFlags,
+    Trace, syscalls,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};

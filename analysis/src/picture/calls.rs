@@ -122,10 +122,8 @@ fn classed(call: Call, name: &str) -> (Group, bool) {
     if let Some(On::Readiness | On::Lock | On::Child | On::Time | On::Signal) = row.waits {
         return (Group::Wait, false);
     }
-    let by_object = matches!(
-        row.family,
-        Family::Receive | Family::Send | Family::Transfer | Family::Close | Family::Fd
-    );
+    let by_object =
+        matches!(row.family, Family::Receive | Family::Send | Family::Transfer | Family::Close | Family::Fd);
     let group = match row.topic {
         Topic::File | Topic::Metadata => Group::File,
         Topic::Network | Topic::Stream => Group::Network,
@@ -147,7 +145,8 @@ fn unlisted(name: &str) -> Group {
         Group::Time
     } else if has(&["sig"]) {
         Group::Signal
-    } else if has(&["sched_", "pid", "prctl", "uid", "gid", "rlimit", "priority", "rusage", "thread", "exit"]) {
+    } else if has(&["sched_", "pid", "prctl", "uid", "gid", "rlimit", "priority", "rusage", "thread", "exit"])
+    {
         Group::Process
     } else if has(&["mem", "mlock", "pkey"]) {
         Group::Memory

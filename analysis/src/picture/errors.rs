@@ -191,7 +191,8 @@ impl Errors {
     pub(super) fn panel(&self, grid: &Grid) -> Panel {
         let mut all: Vec<(&u32, &Series)> = self.curves.iter().collect();
         all.sort_by(|a, b| {
-            let key = |(errno, s): &(&u32, &Series)| (**errno == 0, Reverse(s.failures), Reverse(s.count as u64));
+            let key =
+                |(errno, s): &(&u32, &Series)| (**errno == 0, Reverse(s.failures), Reverse(s.count as u64));
             key(a).cmp(&key(b)).then(a.0.cmp(b.0))
         });
         let rest = all.split_off(all.len().min(CURVES));

@@ -48,7 +48,8 @@ impl Gaps {
         } else {
             format!("{cause} ({} events)", loss.class.name())
         };
-        let gap = Gap { from_ns: loss.from_ns.min(loss.t_ns), to_ns: loss.t_ns, count: loss.count, kind, cause };
+        let gap =
+            Gap { from_ns: loss.from_ns.min(loss.t_ns), to_ns: loss.t_ns, count: loss.count, kind, cause };
         add(&mut self.lost, grid.width_ns, gap);
     }
 
@@ -70,10 +71,10 @@ impl Gaps {
     pub(super) fn finish(mut self, grid: &Grid, trace: &Trace) -> Vec<Gap> {
         for damage in trace.damage() {
             let cause = damage.what.clone();
-            let (from_ns, to_ns, count) = damage.lost.as_ref().map_or(
-                (grid.from_ns, grid.end_ns(), 0),
-                |lost| (lost.from_ns, lost.to_ns, lost.count),
-            );
+            let (from_ns, to_ns, count) = damage
+                .lost
+                .as_ref()
+                .map_or((grid.from_ns, grid.end_ns(), 0), |lost| (lost.from_ns, lost.to_ns, lost.count));
             add(&mut self.unread, 0, Gap { from_ns, to_ns, count, kind: "unread", cause });
         }
         if trace.state() == State::Torn {

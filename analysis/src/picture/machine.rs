@@ -222,7 +222,8 @@ impl Machine {
         let mut series = Vec::new();
         for (subject, name) in groups {
             let used = self.curve(*subject, Metric::MemoryBytes, format!("used{name}"), Unit::Bytes, 1.0);
-            let resident = || self.curve(*subject, Metric::RssBytes, format!("resident{name}"), Unit::Bytes, 1.0);
+            let resident =
+                || self.curve(*subject, Metric::RssBytes, format!("resident{name}"), Unit::Bytes, 1.0);
             series.extend(used.or_else(resident));
             let limit = format!("limit{name}");
             series.extend(self.curve(*subject, Metric::MemoryLimitBytes, limit, Unit::Bytes, 1.0));

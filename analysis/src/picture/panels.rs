@@ -65,10 +65,7 @@ impl Rates {
         }
         let no_calls = "no calls were recorded";
         let why = if calls.is_empty() { no_calls } else { "the trace does not tell how long calls took" };
-        [
-            panel(PanelKind::Calls, calls, no_calls),
-            panel(PanelKind::Latency, latency, why),
-        ]
+        [panel(PanelKind::Calls, calls, no_calls), panel(PanelKind::Latency, latency, why)]
     }
 }
 

@@ -128,7 +128,12 @@ impl Processes {
     }
 
     /// The tree: parents before their children, siblings in order of their starts.
-    pub(super) fn rows(mut self, people: &People, containers: &[Container], trace: &Trace) -> Ranked<ProcessRow> {
+    pub(super) fn rows(
+        mut self,
+        people: &People,
+        containers: &[Container],
+        trace: &Trace,
+    ) -> Ranked<ProcessRow> {
         let n = people.processes.len();
         self.deeds.resize(n, Deeds::default());
         let parent_of = |at: usize| {

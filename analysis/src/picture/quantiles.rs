@@ -100,9 +100,8 @@ impl Quantiles {
 
     /// A quantile of each bin; `None` where there was nothing.
     pub(super) fn curve(&self, name: String, permille: u64) -> Curve {
-        let of_bin = |(counts, longest): (&[u32], &u64)| {
-            quantile(counts, permille).map(|ns| ns.min(*longest as f64))
-        };
+        let of_bin =
+            |(counts, longest): (&[u32], &u64)| quantile(counts, permille).map(|ns| ns.min(*longest as f64));
         let values = self.buckets.chunks(BUCKETS).zip(&self.longest).map(of_bin).collect();
         Curve { name, unit: Unit::Ns, is_limit: false, values }
     }

@@ -87,7 +87,13 @@ impl Chooser {
 
     /// Looks at an event of this thread, which failed so or not at all. `nth`: so many failures of its kind came before.
     /// Returns its number.
-    pub(super) fn event(&mut self, grid: &Grid, event: &Event, tid: u32, failed: Option<(Failing, u64)>) -> u64 {
+    pub(super) fn event(
+        &mut self,
+        grid: &Grid,
+        event: &Event,
+        tid: u32,
+        failed: Option<(Failing, u64)>,
+    ) -> u64 {
         self.number += 1;
         let number = self.number;
         if self.takes_all {

@@ -13,8 +13,8 @@ use ctrace_format::errno::{ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, 
 use ctrace_format::linux::{AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM};
 use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{
-    Connection, ConnectionKind, Detail, Dns, Event, FdTarget, Object, ObjectId, Snapshot, SockAddr, SockCookie,
-    Socket, Syscall, SyscallFlags, TcpState, Trace,
+    Connection, ConnectionKind, Detail, Dns, Event, FdTarget, Object, ObjectId, Snapshot, SockAddr,
+    SockCookie, Socket, Syscall, SyscallFlags, TcpState, Trace,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cmp::Reverse;
@@ -371,7 +371,8 @@ impl Sockets {
     ) -> Option<Connected> {
         let told = self.connects.observe(event, |o| cookie(trace, o));
         let actor = change.task.map(|task| people.of(task, trace));
-        if change.cookie.0 != 0 && !matches!(change.kind, ConnectionKind::State { new: TcpState::Listen, .. }) {
+        if change.cookie.0 != 0 && !matches!(change.kind, ConnectionKind::State { new: TcpState::Listen, .. })
+        {
             self.changed(change, actor, people);
         } else if let Some(actor) = actor {
             self.edges.listens(&change.local, actor.role);
@@ -510,7 +511,13 @@ impl Sockets {
     fn prune(&mut self, people: &People) {
         self.rows.sort_by_key(|(cookie, conn)| {
             let slowest = conn.slowest.map_or(0, |s| s.0).max(conn.connect_ns.unwrap_or(0));
-            (Reverse(slowest), !conn.ended.is_failure(), Reverse(conn.bytes().iter().sum::<u64>()), conn.from_ns, *cookie)
+            (
+                Reverse(slowest),
+                !conn.ended.is_failure(),
+                Reverse(conn.bytes().iter().sum::<u64>()),
+                conn.from_ns,
+                *cookie,
+            )
         });
         let mut alike: FxHashMap<(Option<ProcessId>, Option<Far>, Ended), usize> = FxHashMap::default();
         let before = self.rows.len();
@@ -548,7 +555,8 @@ impl Sockets {
 impl Conn {
     /// The first failure is the one that counts, except that a refusal says more than the reset that it came with.
     fn fail(&mut self, ended: Ended, event: EventId) {
-        let is_better = matches!(ended, Ended::Refused) && matches!(self.ended, Ended::ResetByPeer | Ended::Reset);
+        let is_better =
+            matches!(ended, Ended::Refused) && matches!(self.ended, Ended::ResetByPeer | Ended::Reset);
         if !self.ended.is_failure() || is_better {
             self.ended = ended;
             self.event = Some(event);
@@ -569,13 +577,7 @@ impl Conn {
     }
 }
 
-fn row(
-    conn: &Conn,
-    grid: &Grid,
-    people: &People,
-    places: &mut Places,
-    called: &Called,
-) -> ConnectionRow {
+fn row(conn: &Conn, grid: &Grid, people: &People, places: &mut Places, called: &Called) -> ConnectionRow {
     let address = |addr: Option<&SockAddr>| addr.map(words::address).unwrap_or_default();
     let name = match &conn.peer {
         Some(SockAddr::Inet(peer)) => called.name(peer.ip()).map(|place| places.name(place).to_owned()),

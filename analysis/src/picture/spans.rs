@@ -1,9 +1,9 @@
 //! What is written over the timeline: findings, markers, triggers, jumps of a clock, programs that began and ended.
 
 use super::{Grid, Span};
+use crate::Account;
 use crate::clock::{Jump, Jumps};
 use crate::findings::words;
-use crate::Account;
 use ctrace_format::{ClockAnchor, DumpReason, Marker, Process, ProcessKind, Trace};
 
 /// Spans of one kind that are told.

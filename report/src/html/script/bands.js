@@ -92,6 +92,7 @@ export function mountBands(app, index, widthOf) {
   const asTable = button("as a table", "c-as-table", () => store.update({ do: "open", key: openKey }));
   const title = `${name}findings, markers, and what was not recorded`;
   asTable.setAttribute("aria-label", `${title}, as a table`);
+  asTable.setAttribute("aria-expanded", "false");
   const host = el(
     "div",
     { class: "c-bands", role: "group", "aria-label": title },

@@ -8,6 +8,15 @@ import { shownRange, chosenRange, cursorOf } from "./state.js";
 const CLICK_PX = 4;
 
 /**
+ * Whether a pointer was moved. A browser tells of a resting one too, when the page moves under it; that one must not
+ * take from the keyboard what it chose.
+ * @param {PointerEvent} event
+ */
+export function isMoved(event) {
+  return event.movementX !== 0 || event.movementY !== 0;
+}
+
+/**
  * Brushes and moves the cursor by a pointer.
  * @param {HTMLElement} element
  * @param {Store} store
@@ -27,7 +36,7 @@ export function pointerBrush(element, store, timeAt) {
     if (began !== null && (began.isBrush || Math.abs(x - began.x) >= CLICK_PX)) {
       began.isBrush = true;
       store.update({ do: "brush", from: began.at, to: timeAt(x) });
-    } else if (event.pointerType !== "touch") {
+    } else if (event.pointerType !== "touch" && isMoved(event)) {
       store.update({ do: "hover", at: Math.round(timeAt(x)) });
     }
   });

@@ -100,13 +100,17 @@ export function fromHash(hash, duration, traces) {
   return { set, ignored };
 }
 
+/** Signs that show as nothing or act: no name in the data has one, they are made visible there. */
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/u;
+
 /**
  * @param {string} text
  * @returns {string | null}
  */
 function decoded(text) {
   try {
-    return decodeURIComponent(text);
+    const whole = decodeURIComponent(text);
+    return UNSEEN.test(whole) ? null : whole;
   } catch {
     return null;
   }

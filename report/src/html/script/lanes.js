@@ -5,6 +5,7 @@ import { dataTable, MOST_ROWS } from "./datatable.js";
 import { button, canvas, el, setAttributes, setText, sized } from "./dom.js";
 import { fitted, hatch } from "./draw.js";
 import { fitsDims } from "./filters.js";
+import { isMoved } from "./gestures.js";
 import { durationText, grouped, momentText, rangeText, shortened } from "./numbers.js";
 import { chosenRange, cursorOf } from "./state.js";
 import { timeTicks } from "./ticks.js";
@@ -211,6 +212,7 @@ export function mountLanes(host, index, app) {
   const tableHost = el("div", { class: "c-table-host" });
   const asTable = button("as a table", "c-as-table", () => store.update({ do: "open", key: openKey }));
   asTable.setAttribute("aria-label", "Lanes of tasks as a table");
+  asTable.setAttribute("aria-expanded", "false");
 
   const moveTo = (/** @type {number} */ row, /** @type {number | null} */ at) => {
     const lane = lanes[row];
@@ -269,7 +271,7 @@ export function mountLanes(host, index, app) {
     return lane === undefined ? null : { lane, at };
   };
   list.host.addEventListener("pointermove", (event) => {
-    const found = event.pointerType === "touch" ? null : laneAt(event);
+    const found = event.pointerType === "touch" || !isMoved(event) ? null : laneAt(event);
     if (found === null) return;
     store.update({ do: "lane", lane: { trace: index, tid: found.lane.tid, at: found.at } });
     store.update({ do: "hover", at: found.at });

@@ -2,7 +2,7 @@
 
 import { mountBands } from "./bands.js";
 import { plotTable } from "./datatable.js";
-import { button, canvas, el, setAttributes, setText, sized } from "./dom.js";
+import { button, canvas, el, setAttributes, sized } from "./dom.js";
 import { drawOverlay, drawPlot, plotSpan, scaleFor, timeScale } from "./draw.js";
 import { chartKey, pointerBrush } from "./gestures.js";
 import { mountLegend } from "./legend.js";
@@ -165,6 +165,7 @@ function mountPanel(app, plot, widthOf) {
   );
   const asTable = button("as a table", "c-as-table", () => store.update({ do: "open", key: openKey }));
   asTable.setAttribute("aria-label", `${plot.title} as a table`);
+  asTable.setAttribute("aria-expanded", "false");
   const tableHost = el("div", { class: "c-table-host" });
   const host = el(
     "div",
@@ -246,7 +247,6 @@ function mountPanel(app, plot, widthOf) {
     drawCursor(now);
     const isOpen = now.open[openKey] === true;
     setAttributes(asTable, { "aria-expanded": String(isOpen) });
-    setText(asTable, isOpen ? "close the table" : "as a table");
     if (!isOpen) tableHost.replaceChildren();
     else if (
       was === null ||

@@ -220,6 +220,22 @@ impl Call<'_> {
         self.scalar(index, kind, raw)
     }
 
+    /// The other end of what the call talks to: the address that it names, else that of its socket.
+    pub(crate) fn peer(&self) -> Option<String> {
+        let named = self.event.details.iter().find_map(|detail| match detail {
+            Detail::Addr { addr, .. } => Some(addr),
+            _ => None,
+        });
+        let object = self.event.object.map(|object| self.trace.object(object));
+        let connected = match object {
+            Some(object @ Object::Socket { peer, .. }) => {
+                peer.as_ref().or_else(|| self.ends.of(object).map(|ends| &ends.1))
+            }
+            _ => None,
+        };
+        named.or(connected).map(super::address)
+    }
+
     /// The address of its own end that the call's socket has got, where the call did not say which.
     pub(crate) fn local(&self) -> Option<String> {
         self.event.details.iter().find_map(|d| match d {

@@ -1,7 +1,7 @@
 //! A trace on one screen: first its findings, then its scope, times, host, counts, and losses.
 
 mod containers;
-mod doubts;
+pub(crate) mod doubts;
 mod findings;
 mod json;
 mod latency;
@@ -343,7 +343,7 @@ impl Info<'_> {
 }
 
 /// The part of a recording that a dump is.
-fn window_text(window: &Window, start_realtime_ns: u64) -> String {
+pub(crate) fn window_text(window: &Window, start_realtime_ns: u64) -> String {
     let start = units::rfc3339(start_realtime_ns);
     let at = |ns| units::duration(ns / 1_000_000 * 1_000_000);
     let begin = if window.from_ns == 0 { "the start".to_owned() } else { format!("+{}", at(window.from_ns)) };
@@ -356,7 +356,7 @@ fn window_text(window: &Window, start_realtime_ns: u64) -> String {
     )
 }
 
-fn scope(scope: &Scope) -> String {
+pub(crate) fn scope(scope: &Scope) -> String {
     match scope {
         Scope::Pid { pid } => format!("process {pid} and its children"),
         Scope::Cgroup { path, version } => format!("cgroup {path} (v{version})"),
@@ -377,7 +377,7 @@ fn scope(scope: &Scope) -> String {
 }
 
 /// Nothing in the trace is wrong by it; what the program believed may be.
-fn jump_text(jump: &Jump) -> String {
+pub(crate) fn jump_text(jump: &Jump) -> String {
     match jump {
         Jump::Stepped { t_ns, by_ns } => format!(
             "set {} by {} before +{}; times here are not affected",
