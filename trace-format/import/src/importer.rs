@@ -7,7 +7,7 @@ use crate::later::Later;
 use crate::leader::Leader;
 use crate::lines::Line;
 use crate::objects::Objects;
-use crate::survey::Survey;
+use crate::survey::{Survey, Times};
 use crate::tasks::{Open, Shares, Tasks};
 use crate::told::Told;
 use crate::{names, structures, value};
@@ -127,7 +127,12 @@ impl<'s> Importer<'s> {
         let at = At { log, number: line.number, t_ns };
         let tid = leader.tid.or(tid).or_else(|| self.nameless());
         self.good(w, t_ns)?;
-        self.form(w, at, tid, leader, form)
+        self.form(w, at, tid, leader, form)?;
+        if self.survey.times == Times::None || self.survey.is_coarse() {
+            // What ended before the next line began is before it.
+            clock.not_before(self.later.last_ns);
+        }
+        Ok(())
     }
 
     /// The thread of a line that names none.
