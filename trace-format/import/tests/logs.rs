@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use ctrace_format::{
-    Abi, Class, Detail, Event, Filter, Header, Host, Lack, LossCause, Object, ProcessKind, SockAddr, Summary, Syscall,
-    SyscallFlags, Trace, TraceWriter, syscalls,
+    Abi, Class, Detail, Event, Filter, Header, Host, Lack, LossCause, Object, ProcessKind, SockAddr, Summary,
+    Syscall, SyscallFlags, Trace, TraceWriter, syscalls,
 };
 use ctrace_import::{Log, Sample, Survey, Told, import};
 use proptest::prelude::*;
@@ -87,7 +87,11 @@ impl Imported {
             Event::Process(p) => Some(match p.kind {
                 ProcessKind::Fork { child } => format!("{} forks {}", of(p.task), of(child)),
                 ProcessKind::Exec { path, argc, .. } => {
-                    format!("{} executes {} {argc}", of(p.task), String::from_utf8_lossy(self.trace.str(path)))
+                    format!(
+                        "{} executes {} {argc}",
+                        of(p.task),
+                        String::from_utf8_lossy(self.trace.str(path))
+                    )
                 }
                 ProcessKind::Exit { status, group_dead } => {
                     format!("{} exits {status:#x}{}", of(p.task), if group_dead { ", last" } else { "" })
@@ -127,9 +131,7 @@ fn a_call_is_what_a_recorder_would_have_made_of_it() {
     assert!(written.details.contains(&Detail::Iov { arg: 1, bytes: 3, count: 2 }));
     assert!(matches!(imported.object(&written), Some(Object::File { mode: 0o20_000, rdev: 0x103, .. })));
     assert_eq!(imported.call("access").errno(), Some(2));
-    assert!(
-        imported.call("clock_nanosleep").details.contains(&Detail::Time { arg: 2, ns: 1_000_000_005 })
-    );
+    assert!(imported.call("clock_nanosleep").details.contains(&Detail::Time { arg: 2, ns: 1_000_000_005 }));
     assert_eq!(imported.lives(), ["7/7 executes /bin/x 2", "7/7 exits 0x300, last"]);
 }
 
@@ -161,16 +163,14 @@ fn unfinished_calls_are_joined_and_threads_belong_to_their_process() {
 
 #[test]
 fn children_of_several_parents_are_told_apart() {
-    let imported = log(
-        "1 fork() = 2 <0.1>\n\
+    let imported = log("1 fork() = 2 <0.1>\n\
          1 fork( <unfinished ...>\n\
          2 vfork( <unfinished ...>\n\
          3 getpid( <unfinished ...>\n\
          4 getpid() = 4 <0.1>\n\
          3 <... getpid resumed>) = 3 <0.1>\n\
          2 <... vfork resumed>) = 3 <0.1>\n\
-         1 <... fork resumed>) = 4 <0.1>\n",
-    );
+         1 <... fork resumed>) = 4 <0.1>\n");
     assert_eq!(imported.told.unread, 0, "{:?}", imported.told);
     let mut lives = imported.lives();
     lives.sort();
@@ -180,8 +180,7 @@ fn children_of_several_parents_are_told_apart() {
 
 #[test]
 fn sockets_pipes_and_messages_have_their_ends() {
-    let imported = log(
-        "1 socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_TCP) = 3<TCP:[77]> <0.1>\n\
+    let imported = log("1 socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_TCP) = 3<TCP:[77]> <0.1>\n\
          1 connect(3<TCP:[77]>, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr(\"1.2.3.4\")}, 16) = -1 EINPROGRESS (Operation now in progress) <0.1>\n\
          1 sendto(3<TCP:[10.0.0.1:4->1.2.3.4:53]>, \"x\", 1, MSG_NOSIGNAL, NULL, 0) = 1 <0.1>\n\
          1 pipe2([4<pipe:[9]>, 5<pipe:[9]>], O_CLOEXEC) = 0 <0.1>\n\
@@ -189,8 +188,7 @@ fn sockets_pipes_and_messages_have_their_ends() {
          1 poll([{fd=3, events=POLLIN}, {fd=7, events=POLLOUT}], 2, 100) = 1 ([{fd=7, revents=POLLOUT}]) <0.1>\n\
          1 sendmsg(7<TCP:[127.0.0.1:80->127.0.0.1:5]>, {msg_name=NULL, msg_namelen=0, msg_iov=[{iov_base=\"ab\", iov_len=2}], msg_iovlen=1, msg_control=[{cmsg_len=20, cmsg_level=SOL_SOCKET, cmsg_type=SCM_RIGHTS, cmsg_data=[4<pipe:[9]>]}], msg_controllen=24, msg_flags=0}, 0) = 2 <0.1>\n\
          1 epoll_wait(8<anon_inode:[eventpoll]>, [{events=EPOLLIN, data={u32=5, u64=5}}], 64, -1) = 1 <0.1>\n\
-         1 select(4, [3], NULL, NULL, {tv_sec=1, tv_usec=0}) = 1 (in [3], left {tv_sec=0, tv_usec=9}) <0.1>\n",
-    );
+         1 select(4, [3], NULL, NULL, {tv_sec=1, tv_usec=0}) = 1 (in [3], left {tv_sec=0, tv_usec=9}) <0.1>\n");
     assert_eq!(imported.told.unread, 0, "{:?}", imported.told);
     let addr = |text: &str| SockAddr::Inet(text.parse().unwrap());
     let has = |name: &str, is_meant: &dyn Fn(&Detail) -> bool| {
@@ -201,9 +199,7 @@ fn sockets_pipes_and_messages_have_their_ends() {
     assert_eq!(made.object, sent.object);
     assert!(matches!(imported.object(&sent), Some(Object::Socket { family: 2, kind: 1, protocol: 6, .. })));
     has("connect", &|d| *d == Detail::Addr { arg: 1, addr: addr("1.2.3.4:53") });
-    has("pipe2", &|d| {
-        matches!(d, Detail::NewFds { fds: [4, 5], objects: [Some(a), Some(b)], .. } if a == b)
-    });
+    has("pipe2", &|d| matches!(d, Detail::NewFds { fds: [4, 5], objects: [Some(a), Some(b)], .. } if a == b));
     match imported.object(&imported.call("accept4")) {
         Some(Object::Socket { local, peer, .. }) => {
             assert_eq!(*local, Some(addr("127.0.0.1:80")));
@@ -211,9 +207,10 @@ fn sockets_pipes_and_messages_have_their_ends() {
         }
         other => panic!("{other:?}"),
     }
-    has("poll", &|d| {
-        matches!(d, Detail::Poll { entries, .. } if entries[0].revents == 0 && entries[1].revents == 4)
-    });
+    has(
+        "poll",
+        &|d| matches!(d, Detail::Poll { entries, .. } if entries[0].revents == 0 && entries[1].revents == 4),
+    );
     has("sendmsg", &|d| matches!(d, Detail::Passed { fds, .. } if fds[0].fd == 4 && fds[0].object.is_some()));
     has("sendmsg", &|d| *d == Detail::Iov { arg: 1, bytes: 2, count: 1 });
     has("epoll_wait", &|d| matches!(d, Detail::Epoll { entries, .. } if entries[0].data == 5));
@@ -222,16 +219,14 @@ fn sockets_pipes_and_messages_have_their_ends() {
 
 #[test]
 fn descriptors_are_followed_where_strace_does_not_decorate_them() {
-    let imported = log(
-        "1 openat(AT_FDCWD, \"/etc/a\", O_RDONLY) = 3\n\
+    let imported = log("1 openat(AT_FDCWD, \"/etc/a\", O_RDONLY) = 3\n\
          1 dup2(3, 9) = 9\n\
          1 close(3) = 0\n\
          1 fork() = 2\n\
          2 read(9, \"\", 10) = 0\n\
          1 fcntl(9, F_SETFD, FD_CLOEXEC) = 0\n\
          1 execve(\"/bin/y\", [\"y\"], 0x7 /* 1 var */) = 0\n\
-         1 write(9, \"\", 10) = -1 EBADF (Bad file descriptor)\n",
-    );
+         1 write(9, \"\", 10) = -1 EBADF (Bad file descriptor)\n");
     assert_eq!(imported.path(&imported.call("read")), "/etc/a");
     assert!(imported.call("write").object.is_none());
     assert!(!imported.survey.paths);
@@ -239,14 +234,12 @@ fn descriptors_are_followed_where_strace_does_not_decorate_them() {
 
 #[test]
 fn lines_that_cannot_be_read_are_lost_between_their_neighbours() {
-    let imported = log(
-        "1 1796175449.0 getpid() = 1 <0.000001>\n\
+    let imported = log("1 1796175449.0 getpid() = 1 <0.000001>\n\
          1 1796175449.1 read(3, \"ab\n\
          1 1796175449.2 coffee() = 1 <0.000001>\n\
          1 1796175449.3 getuid() = 0 <0.000001>\n\
          1 1796175449.4 <... write resumed>) = 5 <0.000001>\n\
-         1 1796175449.5 gette",
-    );
+         1 1796175449.5 gette");
     let told = &imported.told;
     assert_eq!((told.unread, told.calls, told.without_begin), (3, 3, 1), "{told:?}");
     let places: Vec<(u64, &str)> = told.first_unread.iter().map(|u| (u.line, u.why)).collect();
@@ -305,14 +298,13 @@ fn words_of_the_program_between_the_lines_are_no_loss() {
 
 #[test]
 fn a_thread_that_executes_a_program_takes_the_first_ones_place() {
-    let imported = log(
-        "7 clone(child_stack=0x7, flags=CLONE_VM|CLONE_FILES|CLONE_THREAD|CLONE_SIGHAND) = 8 <0.1>\n\
+    let imported =
+        log("7 clone(child_stack=0x7, flags=CLONE_VM|CLONE_FILES|CLONE_THREAD|CLONE_SIGHAND) = 8 <0.1>\n\
          8 execve(\"/bin/z\", [\"z\"], 0x7 /* 1 var */ <unfinished ...>\n\
          7 +++ superseded by execve in pid 8 +++\n\
          7 <... execve resumed>) = 0 <0.2>\n\
          7 brk(NULL) = 0x1 <0.1>\n\
-         7 +++ exited with 0 +++\n",
-    );
+         7 +++ exited with 0 +++\n");
     assert_eq!(imported.told.unread, 0, "{:?}", imported.told);
     let lives = imported.lives();
     assert_eq!(lives, ["7/7 forks 7/8", "7/7 exits 0x0", "7/7 executes /bin/z 1", "7/7 exits 0x0, last"]);

@@ -124,7 +124,9 @@ impl Info<'_> {
         let host = &header.host;
         let place = match host.facts.get("imported from") {
             // A log of another tool does not tell.
-            Some(source) if host.cpus == 0 => format!("not known: made of {}", decode::plain(source.as_bytes())),
+            Some(source) if host.cpus == 0 => {
+                format!("not known: made of {}", decode::plain(source.as_bytes()))
+            }
             _ => format!(
                 "{}: Linux {} {}, {} CPUs, {}",
                 decode::plain(host.hostname.as_bytes()),
