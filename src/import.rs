@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape};
 use crate::redact::Redact;
 use crate::units;
+use ctrace_analysis::RuledOut;
 use ctrace_format::{
     ClockAnchor, Event, Header, Host, OutFile, ReadError, Summary, TraceFile, TraceWriter, WriteOptions,
 };
@@ -72,10 +73,10 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let survey = survey(&logs)?;
     let lines = logs.iter().map(|log| log.file.try_clone());
     let readers = lines.collect::<Result<Vec<_>, _>>().map_err(|e| unreadable(&args.logs[0], e))?;
-    let logs = readers.into_iter().zip(&logs).map(|(file, log)| Log {
-        from: BufReader::with_capacity(256 << 10, file),
-        tid: log.tid,
-    });
+    let logs = readers
+        .into_iter()
+        .zip(&logs)
+        .map(|(file, log)| Log { from: BufReader::with_capacity(256 << 10, file), tid: log.tid });
     import(args, &survey, logs.collect(), trace, out)
 }
 
@@ -121,7 +122,8 @@ fn default_output(logs: &[PathBuf]) -> PathBuf {
     if first.extension().is_some_and(|packed| packed == "gz" || packed == "zst") {
         stem.set_extension("");
     }
-    if tid_of(&stem).is_some() || stem.extension().is_some_and(|e| e == "log" || e == "txt" || e == "strace") {
+    if tid_of(&stem).is_some() || stem.extension().is_some_and(|e| e == "log" || e == "txt" || e == "strace")
+    {
         stem.set_extension("");
     }
     let name = stem.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -233,7 +235,12 @@ fn import(
     if let Some(cut) = finished.cut {
         return Err(Failure::say(
             Exit::Output,
-            format_args!("{}: it lacks {} for which there was no room: {}", finished.path.display(), units::plural(cut.events, "event"), cut.why),
+            format_args!(
+                "{}: it lacks {} for which there was no room: {}",
+                finished.path.display(),
+                units::plural(cut.events, "event"),
+                cut.why
+            ),
         ));
     }
     Ok(Exit::Done)
@@ -276,8 +283,8 @@ fn place(unread: &ctrace_import::Unread, logs: &[PathBuf]) -> String {
     format!("line {log}{} ({})", unread.line, unread.why)
 }
 
-/// What an import rules out: commands and metrics, with the reason.
-fn ruled_out(survey: &Survey) -> Vec<(&'static str, String)> {
+/// What an import rules out.
+fn ruled_out(survey: &Survey) -> Vec<RuledOut> {
     ctrace_analysis::ruled_out(&survey.lacks().iter().map(|(lack, _)| *lack).collect::<Vec<_>>())
 }
 
@@ -293,8 +300,9 @@ fn describe(args: &Args, survey: &Survey, told: &Told, path: &Path, out: &mut Ou
     for (lack, why) in survey.lacks() {
         out.say(&format!("  not in the log   {}: {why}", lack.name()));
     }
-    for (what, why) in ruled_out(survey) {
-        out.say(&format!("  ruled out        {what}: {why}"));
+    for RuledOut { command, metrics, why } in ruled_out(survey) {
+        let metrics = if metrics.is_empty() { String::new() } else { format!(" by {}", metrics.join(", ")) };
+        out.say(&format!("  ruled out        {command}{metrics}: {why}"));
     }
     if survey.times == Times::Day {
         out.say("  the day is not known: times are shown as of 1970-01-01");
@@ -313,8 +321,10 @@ fn summary(args: &Args, survey: &Survey, told: &Told, path: &Path, bytes: u64) -
         .collect();
     let lacks: Vec<_> =
         survey.lacks().iter().map(|(lack, why)| json!({"lack": lack.name(), "why": why})).collect();
-    let ruled_out: Vec<_> =
-        ruled_out(survey).iter().map(|(what, why)| json!({"what": what, "why": why})).collect();
+    let ruled_out: Vec<_> = ruled_out(survey)
+        .iter()
+        .map(|ruled| json!({"command": ruled.command, "metrics": ruled.metrics, "why": ruled.why}))
+        .collect();
     json!({
         "type": "summary", "file": path, "format": "strace", "bytes": bytes,
         "lines": told.lines, "events": told.events, "calls": told.calls, "tasks": told.tasks,

@@ -80,10 +80,8 @@ fn told_enough(path: &Path, trace: &Trace, mode: Mode) -> Result<(), Failure> {
     let lacks = Lack::of(trace.header());
     let paced = matches!(mode, Mode::Resource);
     let Some(why) = without_replay(&lacks, paced) else { return Ok(()) };
-    let failure = Failure::say(
-        Exit::Inconclusive,
-        format_args!("{} cannot be replayed: {why}", path.display()),
-    );
+    let failure =
+        Failure::say(Exit::Inconclusive, format_args!("{} cannot be replayed: {why}", path.display()));
     Err(failure.fix(if paced && without_replay(&lacks, false).is_none() {
         "replay it without pauses: --mode afap; or record with strace -f -ttt -T -yy"
     } else {

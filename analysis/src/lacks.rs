@@ -48,28 +48,34 @@ pub(crate) fn without_verdict(lacks: &[Lack]) -> Option<&'static str> {
     })
 }
 
-/// What a trace that lacks these rules out: commands and metrics, each with its reason.
-pub fn ruled_out(lacks: &[Lack]) -> Vec<(&'static str, String)> {
+/// Something that cannot be said of a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuledOut {
+    /// The command, with its options where only these are ruled out.
+    pub command: &'static str,
+    /// Metrics that it does not judge; empty: it does nothing.
+    pub metrics: Vec<&'static str>,
+    /// The reason.
+    pub why: String,
+}
+
+/// What a trace that lacks these rules out, against a recording.
+pub fn ruled_out(lacks: &[Lack]) -> Vec<RuledOut> {
+    let whole = |command, why: &str| RuledOut { command, metrics: Vec::new(), why: why.to_owned() };
     let mut out = Vec::new();
     if let Some(why) = without_replay(lacks, false) {
-        out.push(("replay", why.to_owned()));
+        out.push(whole("replay", why));
     } else if let Some(why) = without_replay(lacks, true) {
-        out.push(("replay --mode resource", format!("{why}; --mode afap needs none")));
+        out.push(whole("replay --mode resource", why));
     }
     if let Some(why) = without_verdict(lacks) {
-        out.push(("diff (inconclusive)", format!("a run that {why} cannot be judged")));
+        out.push(whole("diff", &format!("inconclusive, for it {why}")));
     }
     for (metric, why) in unjudged(lacks, &[], false) {
-        let name = match metric {
-            "makespan" => "diff: makespan",
-            "drift" => "diff: drift",
-            "latency_shift" => "diff: latency_shift",
-            "tail_shift" => "diff: tail_shift",
-            "added_time" => "diff: added_time",
-            "incident_recall" => "diff: incident_recall",
-            _ => "diff: order",
-        };
-        out.push((name, why.to_owned()));
+        match out.iter_mut().find(|ruled| ruled.command == "diff" && ruled.why == why) {
+            Some(ruled) => ruled.metrics.push(metric),
+            None => out.push(RuledOut { command: "diff", metrics: vec![metric], why: why.to_owned() }),
+        }
     }
     out
 }
@@ -85,4 +91,31 @@ pub fn without_replay(lacks: &[Lack], paced: bool) -> Option<&'static str> {
         Lack::Durations if paced => Some("how long calls took is not in it (strace -T tells it)"),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ruled_out_has_its_reason() {
+        let names = |lacks: &[Lack]| -> Vec<&str> { ruled_out(lacks).iter().map(|r| r.command).collect() };
+        assert_eq!(names(&[]), [""; 0]);
+        assert_eq!(names(&[Lack::Pace]), ["diff"]);
+        assert_eq!(names(&[Lack::Pace, Lack::Durations]), ["replay --mode resource", "diff", "diff"]);
+        assert_eq!(names(&[Lack::Children]), ["replay", "diff"]);
+        let times = ruled_out(&[Lack::Times]);
+        assert_eq!(times[1].metrics.len(), LATENCY.len() + MOMENTS.len());
+    }
+
+    #[test]
+    fn two_logs_of_one_kind_are_judged_by_their_times() {
+        assert!(unjudged(&[Lack::Pace], &[Lack::Pace], false).is_empty());
+        let unlike = unjudged(&[Lack::Pace], &[], false);
+        assert!(unlike.contains_key("makespan") && unlike.contains_key("latency_shift"));
+        // A replay keeps the pace of what it replays.
+        let replayed = unjudged(&[Lack::Pace], &[], true);
+        assert!(!replayed.contains_key("makespan") && replayed.contains_key("latency_shift"));
+        assert!(unjudged(&[Lack::Pace, Lack::Order], &[Lack::Pace], false).contains_key("order"));
+    }
 }

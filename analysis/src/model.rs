@@ -170,7 +170,7 @@ pub struct Missing {
 /// Where a recording comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// Name, kernel and CPUs of the machine.
+    /// Name, kernel and CPUs of the machine; empty: nobody knows.
     pub(crate) machine: String,
     /// What was masked.
     pub(crate) policy: Policy,
@@ -183,7 +183,11 @@ impl Origin {
         let header = trace.header();
         let host = &header.host;
         Self {
-            machine: format!("{} (Linux {}, {} CPUs)", host.hostname, host.kernel, host.cpus),
+            machine: if host.cpus == 0 {
+                String::new()
+            } else {
+                format!("{} (Linux {}, {} CPUs)", host.hostname, host.kernel, host.cpus)
+            },
             policy: Policy::of_header(&header.redaction),
             replay: host.facts.contains_key(REPLAY_OF),
         }

@@ -20,6 +20,7 @@ mod growth;
 mod guests;
 mod hang;
 mod host;
+mod import;
 mod inherited;
 mod interrupted;
 mod judged;

@@ -24,15 +24,8 @@ pub enum Lack {
 
 impl Lack {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Pace,
-        Self::Times,
-        Self::Durations,
-        Self::Order,
-        Self::Children,
-        Self::Calls,
-        Self::Arguments,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Pace, Self::Times, Self::Durations, Self::Order, Self::Children, Self::Calls, Self::Arguments];
 
     /// Its name in the list of blind spots.
     pub const fn name(self) -> &'static str {
@@ -55,7 +48,10 @@ impl Lack {
     /// What a trace lacks.
     pub fn of(header: &Header) -> Vec<Self> {
         let names = |lack: Self| {
-            header.blind.iter().any(|blind| blind.split_once(": ").is_some_and(|(name, _)| name == lack.name()))
+            header
+                .blind
+                .iter()
+                .any(|blind| blind.split_once(": ").is_some_and(|(name, _)| name == lack.name()))
         };
         Self::ALL.into_iter().filter(|lack| names(*lack)).collect()
     }

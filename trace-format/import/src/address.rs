@@ -1,6 +1,7 @@
 //! Addresses of sockets: as calls print them, and as strace decorates descriptors with them.
 
-use crate::value::{Value, unescape};
+use crate::text::unescape;
+use crate::value::Value;
 use ctrace_format::SockAddr;
 use ctrace_format::linux::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

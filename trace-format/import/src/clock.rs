@@ -35,6 +35,11 @@ impl Clock {
         self.last = [self.start_ns.saturating_add(t_ns); 2];
     }
 
+    /// No line is before this time of the trace.
+    pub(crate) fn not_before(&mut self, t_ns: u64) {
+        self.last[1] = self.last[1].max(self.start_ns.saturating_add(t_ns));
+    }
+
     /// The time of a line.
     pub(crate) fn at(&mut self, stamp: Option<Stamp>) -> u64 {
         let [before, last] = self.last;

@@ -3,7 +3,8 @@
 use crate::address;
 use crate::names::{self, number as named};
 use crate::structures as structs;
-use crate::value::{Value, unescape};
+use crate::text::unescape;
+use crate::value::Value;
 use ctrace_format::linux::{POLLIN, POLLOUT, POLLPRI};
 use ctrace_format::syscalls::{Call, Kind};
 use ctrace_format::{Detail, EpollEntry, Message, PassedFd, PollEntry, TraceWriter};
@@ -62,12 +63,13 @@ pub(crate) fn outcome(text: &[u8]) -> Option<Outcome<'_>> {
         };
         return Some(Outcome { ret, about: None, note: b"" });
     }
-    let len = crate::value::decoration_at(text);
+    let len = crate::text::decoration_at(text);
     let value_len = text[len..].iter().position(|b| *b == b' ').map_or(text.len(), |space| len + space);
     let (value, note) = (&text[..value_len], text[value_len..].trim_ascii());
     let value = Value::read(value, &named);
     let number = value.number()?;
-    let ret = i64::try_from(number).ok().or_else(|| u64::try_from(number).ok().map(|number| number as i64))?;
+    let ret =
+        i64::try_from(number).ok().or_else(|| u64::try_from(number).ok().map(|number| number as i64))?;
     let about = if let Value::About(_, about) = value { Some(about) } else { None };
     if ret != -1 {
         return Some(Outcome { ret: Some(ret), about, note });
@@ -76,7 +78,7 @@ pub(crate) fn outcome(text: &[u8]) -> Option<Outcome<'_>> {
     let word = note.split(|b| *b == b' ').next().unwrap_or_default();
     let errno = std::str::from_utf8(word).ok().and_then(ctrace_format::errno::number).or_else(|| {
         let digits = note.strip_prefix(b"(errno ")?.strip_suffix(b")")?;
-        u32::try_from(crate::value::number(digits)?).ok().filter(|errno| (1..=4095).contains(errno))
+        u32::try_from(crate::text::number(digits)?).ok().filter(|errno| (1..=4095).contains(errno))
     });
     Some(Outcome { ret: Some(errno.map_or(-1, |errno| -i64::from(errno))), about, note })
 }
@@ -119,7 +121,8 @@ impl<'a> Reading<'a, '_> {
             }
         }
         if self.call == Call::Setitimer
-            && let Some(bytes) = self.texts.get(1).and_then(|text| structs::itimerval(&Value::read(text, &named)))
+            && let Some(bytes) =
+                self.texts.get(1).and_then(|text| structs::itimerval(&Value::read(text, &named)))
         {
             draft.details.push(Detail::Bytes { arg: 1, data: bytes });
         }
@@ -362,7 +365,7 @@ impl<'a> Reading<'a, '_> {
         let mut entries: Vec<PollEntry> =
             value.before().parts()?.iter().take(MAX_ENTRIES).filter_map(entry).collect();
         let inner = self.outcome.note.strip_prefix(b"(").and_then(|n| n.strip_suffix(b")"));
-        let answers = inner.map(|inner| &inner[..crate::value::value_end(inner)]).map(Self::value);
+        let answers = inner.map(|inner| &inner[..crate::text::value_end(inner)]).map(Self::value);
         for answer in answers.iter().filter_map(Value::parts).flatten().filter_map(entry) {
             for entry in entries.iter_mut().filter(|entry| entry.fd == answer.fd) {
                 entry.revents = answer.revents;
@@ -374,7 +377,8 @@ impl<'a> Reading<'a, '_> {
 
     /// The sets of `select`, with the answers behind the result: `2 (in [3], out [4], left {…})`.
     fn sets(&mut self, draft: &mut Draft<'a>) {
-        const BITS: [(u8, &[u8], u32); 3] = [(1, b"in", POLLIN), (2, b"out", POLLOUT), (3, b"except", POLLPRI)];
+        const BITS: [(u8, &[u8], u32); 3] =
+            [(1, b"in", POLLIN), (2, b"out", POLLOUT), (3, b"except", POLLPRI)];
         let mut by_fd: BTreeMap<i32, PollEntry> = BTreeMap::new();
         let mut add = |value: &Value<'_>, bit: u16, answered: bool| {
             for fd in value.parts().unwrap_or_default().iter().filter_map(Value::number).take(MAX_ENTRIES) {
@@ -394,7 +398,7 @@ impl<'a> Reading<'a, '_> {
         }
         let mut rest = self.outcome.note.strip_prefix(b"(").unwrap_or_default();
         while let Some(space) = rest.iter().position(|b| *b == b' ') {
-            let end = space + 1 + crate::value::value_end(&rest[space + 1..]);
+            let end = space + 1 + crate::text::value_end(&rest[space + 1..]);
             if let Some((_, _, bit)) = BITS.iter().find(|(_, name, _)| *name == &rest[..space]) {
                 add(&Self::value(&rest[space + 1..end]), *bit as u16, true);
             }
@@ -442,7 +446,8 @@ fn time(arg: u8, value: &Value<'_>, draft: &mut Draft<'_>) {
 }
 
 fn epoll_event(value: &Value<'_>) -> Option<EpollEntry> {
-    let data = value.field(b"data").map_or(Some(0), |data| data.number_of(b"u64").or_else(|| data.number()))?;
+    let data =
+        value.field(b"data").map_or(Some(0), |data| data.number_of(b"u64").or_else(|| data.number()))?;
     Some(EpollEntry { events: value.number_of(b"events")? as u32, data: data as u64 })
 }
 

@@ -1,7 +1,8 @@
 //! What calls do to descriptors and names of tasks.
 
+use crate::calls::Performed;
 use crate::decode::Draft;
-use crate::importer::{Importer, Performed};
+use crate::importer::Importer;
 use crate::objects::Made;
 use ctrace_format::linux::{
     CLOSE_RANGE_CLOEXEC, F_DUPFD, F_DUPFD_CLOEXEC, F_SETFD, FIOCLEX, FIONCLEX, O_CLOEXEC, O_DIRECTORY,
@@ -141,9 +142,9 @@ impl Importer<'_> {
 fn sets_cloexec(call: Call, draft: &Draft<'_>) -> bool {
     call == Call::Openat2
         && draft.details.iter().any(|detail| match detail {
-            Detail::Bytes { data, .. } => data.first_chunk().is_some_and(|flags| {
-                u64::from_ne_bytes(*flags) & u64::from(O_CLOEXEC) != 0
-            }),
+            Detail::Bytes { data, .. } => {
+                data.first_chunk().is_some_and(|flags| u64::from_ne_bytes(*flags) & u64::from(O_CLOEXEC) != 0)
+            }
             _ => false,
         })
 }

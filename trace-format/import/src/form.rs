@@ -1,7 +1,7 @@
 //! The forms of a line behind its front.
 
 use crate::leader::{duration, trim};
-use crate::value::{decoration, find, number, string_end};
+use crate::text::{decoration, find, number, string_end};
 use smallvec::SmallVec;
 
 /// Arguments that a line has at most; what follows is no argument of any call.
@@ -61,12 +61,29 @@ pub(crate) fn form(text: &[u8]) -> Form<'_> {
         [b'-', b'-', b'-', b' ', ..] => signal(text),
         [b'+', b'+', b'+', b' ', ..] => end(text),
         [b'<', b'.', b'.', b'.', b' ', rest @ ..] => resumed(rest),
+        // A frame of a stack (-k); the table of calls behind a log (-C).
         [b'>', b' ', ..] => Form::Remark,
+        _ if is_summary(text) => Form::Remark,
         _ => match text.strip_prefix(b"strace: ").or_else(|| text.starts_with(b"[ ").then_some(text)) {
             Some(remark) => remarked(remark),
             None => begun(text),
         },
     }
+}
+
+/// Whether a line is one of the table that `-C` writes behind the log: `% time`, rules, and rows of numbers.
+fn is_summary(text: &[u8]) -> bool {
+    if text.starts_with(b"% time ")
+        || text.starts_with(b"------ -----------")
+        || text.starts_with(b"System call usage")
+    {
+        return true;
+    }
+    let text = trim(text);
+    let is_number = |word: &[u8]| word.iter().all(|b| matches!(b, b'0'..=b'9' | b'.'));
+    let mut words = text.split(|b| *b == b' ').filter(|word| !word.is_empty());
+    let is_share = words.next().is_some_and(|word| is_number(word) && word.contains(&b'.'));
+    is_share && words.next().is_some_and(is_number) && words.last().is_some_and(is_name)
 }
 
 fn begun(text: &[u8]) -> Form<'_> {
@@ -95,7 +112,9 @@ pub(crate) fn is_name(text: &[u8]) -> bool {
     !text.is_empty()
         && text.len() <= 64
         && !text[0].is_ascii_digit()
-        && text.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'A'..=b'Z'))
+        && text
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'A'..=b'Z'))
 }
 
 fn signal(text: &[u8]) -> Form<'_> {
@@ -183,7 +202,13 @@ pub(crate) fn call(text: &[u8]) -> Result<CallText<'_>, &'static str> {
                         args.push(last);
                     }
                     // `exit_group(0) <unfinished ...>) = ?`, in some versions.
-                    return Ok(CallText { name, args, result: result_behind(rest), duration_ns: None, open: true });
+                    return Ok(CallText {
+                        name,
+                        args,
+                        result: result_behind(rest),
+                        duration_ns: None,
+                        open: true,
+                    });
                 }
                 if rest.starts_with(b"<... resuming interrupted ") {
                     // `restart_syscall(<... resuming interrupted read ...>)`.
@@ -191,7 +216,10 @@ pub(crate) fn call(text: &[u8]) -> Result<CallText<'_>, &'static str> {
                         Some(len) => at += len + 7,
                         None => return Err("the call that it goes on with has no name"),
                     }
-                } else if at > 0 && (text[at - 1].is_ascii_alphanumeric() || text[at - 1] == b'_') && rest.get(1) != Some(&b'<') {
+                } else if at > 0
+                    && (text[at - 1].is_ascii_alphanumeric() || text[at - 1] == b'_')
+                    && rest.get(1) != Some(&b'<')
+                {
                     match decoration(rest) {
                         Some(len) => at += len - 1,
                         None => return Err("what lies behind a descriptor does not end"),
@@ -271,7 +299,8 @@ mod tests {
         assert_eq!(call.result, b"1 ([{fd=3, revents=POLLIN}])");
         assert!(taken("getpid() = 3").args.is_empty());
         assert_eq!(taken("exit_group(0)                 = ?").result, b"?");
-        let call = taken("futex(0x1, FUTEX_WAKE_OP, 1, 1, 0x2, FUTEX_OP_SET<<28|0<<12|FUTEX_OP_CMP_GT<<24|0x1) = 1");
+        let call =
+            taken("futex(0x1, FUTEX_WAKE_OP, 1, 1, 0x2, FUTEX_OP_SET<<28|0<<12|FUTEX_OP_CMP_GT<<24|0x1) = 1");
         assert_eq!(call.args.len(), 6);
         assert_eq!(taken("restart_syscall(<... resuming interrupted read ...>) = 0").args.len(), 1);
         assert!(taken("epoll_wait(3<anon_inode:[eventpoll]>,  <detached ...>").open);
@@ -285,13 +314,24 @@ mod tests {
         assert!(matches!(signal, Form::Signal { name: b"SIGCHLD", .. }), "{signal:?}");
         assert_eq!(of("--- stopped by SIGSTOP ---"), Form::Stopped);
         assert_eq!(of("+++ exited with 3 +++"), Form::Exited(3));
-        assert_eq!(of("+++ killed by SIGSEGV (core dumped) +++"), Form::Killed { signal: b"SIGSEGV", core: true });
+        assert_eq!(
+            of("+++ killed by SIGSEGV (core dumped) +++"),
+            Form::Killed { signal: b"SIGSEGV", core: true }
+        );
         assert_eq!(of("+++ superseded by execve in pid 42 +++"), Form::Superseded(42));
         assert_eq!(of("strace: Process 42 attached"), Form::Attached(42));
         assert_eq!(of("strace: Process 42 detached"), Form::Detached(42));
         let mode = of("strace: [ Process PID=42 runs in 32 bit mode. ]");
         assert_eq!(mode, Form::Mode { tid: 42, mode: b"32 bit" });
         assert_eq!(of("> /usr/lib/libc.so.6(__read+0x14) [0x108f1e]"), Form::Remark);
+        for row in [
+            "% time     seconds  usecs/call     calls    errors syscall",
+            " 24.33    0.000466          13        34        13 openat",
+            "100.00    0.001915          12       149        21 total",
+            "------ ----------- ----------- --------- --------- ----------------",
+        ] {
+            assert_eq!(of(row), Form::Remark, "{row}");
+        }
         assert_eq!(of(""), Form::Empty);
         let resumed = of("<... read resumed>\"x\", 1) = 1");
         assert_eq!(resumed, Form::Resumed { name: b"read", rest: b"\"x\", 1) = 1" });

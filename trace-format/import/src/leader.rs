@@ -1,6 +1,6 @@
 //! What stands in front of a line: who did it, when, and where in its program.
 
-use crate::value::{decoration, number};
+use crate::text::{decoration, number};
 
 /// The largest process id that Linux gives (`PID_MAX_LIMIT`, include/linux/threads.h).
 const PID_MAX: u64 = 1 << 22;
@@ -189,11 +189,23 @@ mod tests {
             ("[pid 14302] read(3) = 0", Some(14302), None),
             ("[pid   302] 01:37:29 read(3) = 0", Some(302), Some(Stamp::Day(5849 * SECOND_NS))),
             ("01:37:29.5 read(3) = 0", None, Some(Stamp::Day(5849 * SECOND_NS + 500_000_000))),
-            ("14302 1796175449.943813 read(3) = 0", Some(14302), Some(Stamp::Epoch(1_796_175_449_943_813_000))),
+            (
+                "14302 1796175449.943813 read(3) = 0",
+                Some(14302),
+                Some(Stamp::Epoch(1_796_175_449_943_813_000)),
+            ),
             ("1796175449 read(3) = 0", None, Some(Stamp::Epoch(1_796_175_449_000_000_000))),
             ("     0.000123 read(3) = 0", None, Some(Stamp::Since(123_000))),
-            ("14315 01:37:29.25 (+     0.000000) [  59] [00007f64d17e8ad7] read(3) = 0", Some(14315), Some(Stamp::Day(5_849_250_000_000))),
-            ("1796175449.943813945 [   0] [????????????????] read(3) = 0", None, Some(Stamp::Epoch(1_796_175_449_943_813_945))),
+            (
+                "14315 01:37:29.25 (+     0.000000) [  59] [00007f64d17e8ad7] read(3) = 0",
+                Some(14315),
+                Some(Stamp::Day(5_849_250_000_000)),
+            ),
+            (
+                "1796175449.943813945 [   0] [????????????????] read(3) = 0",
+                None,
+                Some(Stamp::Epoch(1_796_175_449_943_813_945)),
+            ),
         ] {
             let leader = read(line);
             assert_eq!((leader.tid, leader.stamp), (tid, stamp), "{line}");
@@ -206,7 +218,18 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_a_front_stays() {
-        for line in ["", "12", "99999999 read", "[pid ] x", "[pid 3", "25:00:00 x", "1:2 x", "3) = 5", "[x] y", "1.2345678901 x"] {
+        for line in [
+            "",
+            "12",
+            "99999999 read",
+            "[pid ] x",
+            "[pid 3",
+            "25:00:00 x",
+            "1:2 x",
+            "3) = 5",
+            "[x] y",
+            "1.2345678901 x",
+        ] {
             let leader = read(line);
             assert!(leader.stamp.is_none(), "{line}");
         }

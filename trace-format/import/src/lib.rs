@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod calls;
 mod clock;
 mod decode;
 mod effects;
@@ -17,12 +18,14 @@ mod importer;
 mod later;
 mod leader;
 mod lines;
+mod lives;
 mod merge;
 mod names;
 mod objects;
 mod structures;
 mod survey;
 mod tasks;
+mod text;
 mod told;
 mod value;
 

@@ -85,7 +85,10 @@ mod tests {
 
     #[test]
     fn lines_end_where_they_end() {
-        assert_eq!(all(b"ab\n\r\ncdefghijklm\nx"), [(1, 2, false, false), (2, 0, false, false), (3, 11, false, false), (4, 1, false, true)]);
+        assert_eq!(
+            all(b"ab\n\r\ncdefghijklm\nx"),
+            [(1, 2, false, false), (2, 0, false, false), (3, 11, false, false), (4, 1, false, true)]
+        );
         assert!(all(b"").is_empty());
     }
 

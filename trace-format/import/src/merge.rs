@@ -118,12 +118,8 @@ pub fn import<R: BufRead>(
     while let Some(Reverse((_, at))) = order.pop() {
         let source = &mut sources[at];
         let Some(held) = source.next.take() else { continue };
-        let line = Line {
-            number: held.number,
-            text: &held.text,
-            too_long: held.too_long,
-            unended: held.unended,
-        };
+        let line =
+            Line { number: held.number, text: &held.text, too_long: held.too_long, unended: held.unended };
         importer.line(w, at, line, source.tid, &mut source.clock)?;
         heard(1);
         if source.advance().map_err(|e| ImportError::Read(at, e))? {

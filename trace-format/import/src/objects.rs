@@ -1,7 +1,7 @@
 //! What lies behind descriptors: as strace decorates them (`-y`, `-yy`), else as the log's own calls made them.
 
 use crate::address;
-use crate::value::unescape;
+use crate::text::unescape;
 use ctrace_format::linux::{S_IFBLK, S_IFCHR};
 use ctrace_format::{Object, ObjectId, SockAddr, SockCookie, TraceWriter};
 use rustc_hash::FxHashMap;

@@ -1,7 +1,8 @@
 //! Structures that calls take, as bytes of a 64-bit machine or as the number that matters in them.
 
 use crate::names;
-use crate::value::{Value, unescape};
+use crate::text::unescape;
+use crate::value::Value;
 use ctrace_format::syscalls::Call;
 
 const SECOND_NS: i128 = 1_000_000_000;
@@ -181,7 +182,8 @@ mod tests {
         assert_eq!(signals(&read("[]")), Some(0));
         assert_eq!(option(&read("[1]"), 4), Some(vec![1, 0, 0, 0]));
         assert_eq!(option(&read("{l_onoff=1, l_linger=5}"), 8), Some(vec![1, 0, 0, 0, 5, 0, 0, 0]));
-        let clone = clone_args(&read("{flags=CLONE_VM|CLONE_VFORK, exit_signal=SIGCHLD, stack=0x7f00}")).unwrap();
+        let clone =
+            clone_args(&read("{flags=CLONE_VM|CLONE_VFORK, exit_signal=SIGCHLD, stack=0x7f00}")).unwrap();
         assert_eq!(clone[..8], 0x4100_u64.to_ne_bytes());
         assert_eq!(clone[32..40], 17_u64.to_ne_bytes());
     }

@@ -3,8 +3,8 @@
 use crate::form::{self, Form};
 use crate::leader::{Leader, Stamp};
 use crate::lines::Lines;
-use crate::value::{self, Value};
-use crate::{decode, names};
+use crate::value::Value;
+use crate::{decode, names, text};
 use ctrace_format::syscalls::{self, Call, Family, Kind};
 use ctrace_format::{Abi, Lack, Scope};
 use rustc_hash::FxHashSet;
@@ -221,8 +221,10 @@ impl Survey {
                 Kind::Fd | Kind::DirFd => match Value::read(text, &names::number) {
                     Value::About(_, about) => {
                         self.paths = true;
-                        self.sockets |= value::find(about, b":[").is_some_and(|at| {
-                            about[..at].iter().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'v' | b'6'))
+                        self.sockets |= text::find(about, b":[").is_some_and(|at| {
+                            about[..at]
+                                .iter()
+                                .all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'v' | b'6'))
                         }) || about.ends_with(b">");
                     }
                     _ => {}
@@ -247,7 +249,7 @@ impl Survey {
             return false;
         }
         let len = line.iter().take(64).position(|b| *b == b'(').unwrap_or(0);
-        !is_call(&line[..len]) && !OWN.iter().any(|own| value::find(line, own).is_some())
+        !is_call(&line[..len]) && !OWN.iter().any(|own| text::find(line, own).is_some())
     }
 
     /// The scope of the trace.
@@ -289,7 +291,10 @@ impl Survey {
         if self.times == Times::None {
             lacks.push((Lack::Times, "the log has no times (strace -ttt tells them); its order is kept"));
         } else if self.is_coarse() {
-            lacks.push((Lack::Times, "the log has whole seconds only (strace -ttt tells more); its order is kept"));
+            lacks.push((
+                Lack::Times,
+                "the log has whole seconds only (strace -ttt tells more); its order is kept",
+            ));
         }
         if !self.durations {
             lacks.push((
@@ -304,13 +309,20 @@ impl Survey {
             ));
         }
         if facts.children > 0 && !self.tids {
-            lacks.push((Lack::Children, "the log is of one task, which made others (strace -f follows them)"));
+            lacks
+                .push((Lack::Children, "the log is of one task, which made others (strace -f follows them)"));
         }
         if facts.executed > 0 && facts.loads == 0 && facts.calls > 1 {
-            lacks.push((Lack::Calls, "strace was told to leave calls out (-e): a program loads its libraries at least"));
+            lacks.push((
+                Lack::Calls,
+                "strace was told to leave calls out (-e): a program loads its libraries at least",
+            ));
         }
         if facts.addresses > 0 && facts.strings == 0 {
-            lacks.push((Lack::Arguments, "arguments are raw (-e raw): names and structures are not in the log"));
+            lacks.push((
+                Lack::Arguments,
+                "arguments are raw (-e raw): names and structures are not in the log",
+            ));
         }
         lacks
     }
@@ -394,7 +406,7 @@ fn words(call: &form::CallText<'_>) -> Vec<Vec<u8>> {
     texts
         .iter()
         .map(|part| match part {
-            Value::Text { escaped, .. } => value::unescape(escaped),
+            Value::Text { escaped, .. } => text::unescape(escaped),
             _ => Vec::new(),
         })
         .collect()
@@ -417,7 +429,8 @@ fn refused(bytes: &[u8]) -> Refused {
     let first = bytes.split(|b| *b == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
     let shown = String::from_utf8_lossy(&first[..first.len().min(80)]).into_owned();
     let is_text = !bytes.iter().take(4096).any(|b| matches!(b, 0..=8 | 14..=26));
-    let is_summary = bytes.split(|b| *b == b'\n').take(200).any(|line| line.trim_ascii_start().starts_with(SUMMARY));
+    let is_summary =
+        bytes.split(|b| *b == b'\n').take(200).any(|line| line.trim_ascii_start().starts_with(SUMMARY));
     let (why, fix) = if bytes.iter().all(u8::is_ascii_whitespace) {
         ("it is empty", None)
     } else if bytes.starts_with(b"\x89CTR") {
@@ -430,7 +443,10 @@ fn refused(bytes: &[u8]) -> Refused {
     } else if !is_text {
         ("it is no text", None)
     } else {
-        ("no line of it is one that strace writes", Some("a log is what strace -f -ttt -T -yy -o FILE writes"))
+        (
+            "no line of it is one that strace writes",
+            Some("a log is what strace -f -ttt -T -yy -o FILE writes"),
+        )
     };
     Refused { why: why.to_owned(), first_line: if is_text { shown } else { String::new() }, fix }
 }
