@@ -39,5 +39,6 @@ mod replay;
 mod schemas;
 mod stuck;
 mod triggers;
+mod view;
 mod waiting;
 mod who;
