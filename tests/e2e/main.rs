@@ -41,5 +41,6 @@ mod report;
 mod schemas;
 mod stuck;
 mod triggers;
+mod view;
 mod waiting;
 mod who;

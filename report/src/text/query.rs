@@ -56,7 +56,9 @@ impl Query {
             match word.as_str() {
                 "-Z" | "--failed" => query.wish.failed = true,
                 "--engine" => query.wish.engine = true,
-                option if option.starts_with('-') && option.len() > 1 => {
+                // An option that is being typed.
+                "-" | "--" => {}
+                option if option.starts_with('-') => {
                     let (name, given) = option
                         .split_once('=')
                         .map_or((option, None), |(name, value)| (name, Some(value.to_owned())));
@@ -399,7 +401,7 @@ mod tests {
             let told = Query::parse(line).unwrap_err();
             assert!(told.contains(says), "{line}: {told}");
         }
-        assert!(Query::parse("%").unwrap().is_empty());
+        assert!(["%", "-", "--", "!"].iter().all(|begun| Query::parse(begun).unwrap().is_empty()));
     }
 
     #[test]

@@ -144,7 +144,13 @@ impl App {
                 }
             }
             Message::Rows { side, rows } => self.sides[side].add_rows(rows),
-            Message::Sought { side, why, place } => self.sought(side, why, place, &mut effects),
+            Message::Sought { side, why, t_ns, place } => {
+                // Somebody may want to go elsewhere by now.
+                if self.sides[side].jump.is_some_and(|j| j.is_asked && (j.why, j.t_ns) == (why, t_ns)) {
+                    self.sides[side].jump = None;
+                    self.sought(side, why, place, &mut effects);
+                }
+            }
             Message::Account { side, account } => {
                 self.sides[side].told = match account {
                     Ok(account) => Told::Ready(account),
@@ -197,7 +203,7 @@ impl App {
         if self.alignment.locked != Some(to) {
             self.alignment.locked = Some(to);
             let t_ns = self.alignment.other(focus, row.end_ns);
-            self.sides[1 - focus].jump = Some(Jump { why: Why::Lock, t_ns, tid: None });
+            self.sides[1 - focus].jump = Some(Jump::to(Why::Lock, t_ns, None));
         }
     }
 

@@ -15,11 +15,6 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
-    /// How many ordinals there are.
-    pub(crate) const fn len(&self) -> u32 {
-        self.len
-    }
-
     /// How many are chosen.
     pub(crate) const fn count(&self) -> u32 {
         self.count
@@ -168,7 +163,7 @@ mod tests {
                 len += 1;
             }
             bits.append(&part);
-            assert_eq!((bits.len(), bits.count() as usize), (len, list.len()));
+            assert_eq!((bits.len, bits.count() as usize), (len, list.len()));
         }
         for ordinal in 0..len + 70 {
             let rank = list.partition_point(|o| *o < ordinal);

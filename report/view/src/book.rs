@@ -4,7 +4,7 @@
 use crate::bits::Part;
 use ctrace_format::{Class, ConnectionKind, Event, Filter, ProcessKind, Trace};
 use ctrace_report::text::Events;
-use ctrace_report::text::query::{Matcher, is_quiet};
+use ctrace_report::text::query::is_quiet;
 
 /// The classes of what is numbered: everything that happened.
 const CLASSES: [Class; 13] = ctrace_report::text::filter::CLASSES;
@@ -189,9 +189,14 @@ pub(crate) struct Scanned {
     pub(crate) unreadable: Vec<String>,
 }
 
-/// Reads a page for the first time. `whole`: an empty series of the whole trace.
-pub(crate) fn scan(events: &Events, page: Page, whole: &Series) -> Scanned {
-    let mut scanned = Scanned::default();
+/// Reads a page for the first time. `whole`: an empty series of the whole trace. What `fits` is the second part.
+pub(crate) fn scan(
+    events: &Events,
+    page: Page,
+    whole: &Series,
+    mut fits: impl FnMut(&Event) -> bool,
+) -> (Scanned, Part) {
+    let (mut scanned, mut part) = (Scanned::default(), Part::default());
     let mut series = Series::new(whole.from_ns, whole.to_ns, whole.bins.len());
     let engine = ctrace_format::SyscallFlags::ENGINE;
     read(events.trace(), page, |event| {
@@ -202,28 +207,28 @@ pub(crate) fn scan(events: &Events, page: Page, whole: &Series) -> Scanned {
                 scanned.shown.push(!is_engine && !is_quiet(&event));
                 scanned.errors.push(is_error);
                 series.count(&event, is_error);
+                part.push(fits(&event));
             }
             Err(what) => scanned.unreadable.push(what),
         }
         true
     });
     scanned.bins = series.filled();
-    scanned
+    (scanned, part)
 }
 
-/// The events of a page that fit.
+/// The events of a page that fit; `None` when it was cancelled.
 pub(crate) fn find(
-    events: &Events,
+    trace: &Trace,
     page: Page,
-    matcher: &mut Matcher,
-    also: impl Fn(&Event) -> bool,
+    mut fits: impl FnMut(&Event) -> bool,
     cancelled: impl Fn() -> bool,
 ) -> Option<Part> {
     let mut part = Part::default();
     let mut stopped = false;
-    read(events.trace(), page, |event| {
+    read(trace, page, |event| {
         if let Ok(event) = event {
-            part.push(also(&event) && matcher.fits(events, &event));
+            part.push(fits(&event));
             // To look more often would take longer than what it saves.
             stopped = part.len().is_multiple_of(4096) && cancelled();
         }

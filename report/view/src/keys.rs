@@ -201,14 +201,14 @@ impl App {
         }
         self.view = View::Events;
         self.panes.detail = true;
-        self.sides[side].jump = Some(Jump { why, t_ns, tid: event.map(|event| event.tid) });
+        self.sides[side].jump = Some(Jump::to(why, t_ns, event.map(|event| event.tid)));
     }
 
     /// Goes to the first event of a time, given in that of the first trace.
     pub(crate) fn go_to_time(&mut self, t_ns: u64) {
         for side in 0..self.sides.len() {
             let t_ns = self.alignment.of_first(side, t_ns);
-            self.sides[side].jump = Some(Jump { why: Why::Time, t_ns, tid: None });
+            self.sides[side].jump = Some(Jump::to(Why::Time, t_ns, None));
         }
     }
 

@@ -63,7 +63,8 @@ fn begin(shown: Vec<Shown>, options: &Options, size: (u16, u16)) -> Result<(App,
     let sides = shown.into_iter().map(|shown| Side::new(&shown.path, &shown.trace, shown.account)).collect();
     let (mut app, mut effects) = App::new(sides, options.view, size, options.colours);
     if !options.filter.is_empty() {
-        effects.extend(app.start_with(&options.filter)?);
+        // What is searched is read by the way.
+        effects.splice(..0, app.start_with(&options.filter)?);
     }
     Ok((app, effects, traces))
 }

@@ -45,7 +45,7 @@ pub(crate) enum Message {
     /// Events that were asked for.
     Rows { side: usize, rows: Vec<(Place, Row)> },
     /// The event that was looked for.
-    Sought { side: usize, why: Why, place: Place },
+    Sought { side: usize, why: Why, t_ns: u64, place: Place },
     /// What the trace tells.
     Account { side: usize, account: Result<Box<Account>, String> },
     /// Figures of a stretch of time.

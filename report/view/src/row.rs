@@ -18,7 +18,6 @@ pub(crate) struct Place {
 pub(crate) struct Row {
     /// The line, in which nothing acts.
     pub(crate) text: String,
-    pub(crate) start_ns: u64,
     pub(crate) end_ns: u64,
     /// It tells of something that went wrong.
     pub(crate) is_error: bool,
@@ -51,7 +50,6 @@ impl Row {
         });
         Self {
             text: escape::line(&text).into(),
-            start_ns: event.start_ns(),
             end_ns: event.end_ns(),
             is_error,
             is_call: matches!(event, Event::Syscall(_)),

@@ -153,6 +153,15 @@ pub(crate) struct Jump {
     pub(crate) why: Why,
     pub(crate) t_ns: u64,
     pub(crate) tid: Option<u32>,
+    /// Somebody looks for it.
+    pub(crate) is_asked: bool,
+}
+
+impl Jump {
+    /// To the first event that ended at this time or later, or to the one of a thread.
+    pub(crate) const fn to(why: Why, t_ns: u64, tid: Option<u32>) -> Self {
+        Self { why, t_ns, tid, is_asked: false }
+    }
 }
 
 /// See the module.
@@ -319,10 +328,10 @@ impl Side {
             self.asked.clone_from(&places);
             effects.push(Effect::Rows { side, places });
         }
-        if let Some(jump) = self.jump {
+        if let Some(jump) = &mut self.jump {
             let page = self.pages.at(jump.t_ns);
-            if page < self.pages.read() {
-                self.jump = None;
+            if page < self.pages.read() && !jump.is_asked {
+                jump.is_asked = true;
                 effects.push(Effect::Seek { side, why: jump.why, page, t_ns: jump.t_ns, tid: jump.tid });
             }
         }

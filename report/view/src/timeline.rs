@@ -35,12 +35,6 @@ impl Window {
         Some((at as u16).min(columns - 1))
     }
 
-    /// The moment at which a column begins.
-    pub(crate) fn begin_ns(&self, column: u16, columns: u16) -> u64 {
-        let length = u128::from(self.length());
-        self.from_ns + (length * u128::from(column) / u128::from(columns.max(1))) as u64
-    }
-
     /// Goes so many columns on, and takes the window along.
     fn go(&mut self, by: i64, columns: u16, whole: Self) {
         let step = (self.length() / u64::from(columns.max(1))).max(1) as i64;

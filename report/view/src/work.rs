@@ -11,7 +11,7 @@ use ctrace_report::text::Events;
 use ctrace_report::text::query::Matcher;
 use ctrace_report::text::when::Zone;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -31,11 +31,16 @@ pub(crate) enum Note {
 /// Threads that read one trace at a time: more would wait for the disk, or for memory.
 const MOST_READERS: usize = 4;
 
+/// Columns of a task's name: half a screen of 80 is left for the call.
+const WHO: usize = 16;
+
 /// A trace, and the threads that read it.
 struct Desk {
     trace: Arc<Trace>,
     pages: Arc<Vec<Page>>,
     whole: Series,
+    /// Pages that somebody reads for the first time, or has read: a search does that by the way.
+    taken: Arc<Vec<AtomicBool>>,
     /// The search that is wanted: others stop.
     search: Arc<AtomicU64>,
     rows: Sender<Request>,
@@ -88,6 +93,7 @@ impl Runner {
                 trace: Arc::clone(trace),
                 pages: Arc::new(state.pages.all.clone()),
                 whole: Series::new(state.series.from_ns, state.series.to_ns, state.series.bins.len()),
+                taken: Arc::new(state.pages.all.iter().map(|_| AtomicBool::new(false)).collect()),
                 search: Arc::new(AtomicU64::new(0)),
                 rows,
             };
@@ -147,27 +153,37 @@ impl Runner {
     }
 
     fn scan(&self, side: usize) {
-        let (notes, whole) = (self.notes.clone(), self.desks[side].whole.clone());
+        let desk = &self.desks[side];
+        let (notes, whole, taken) = (self.notes.clone(), desk.whole.clone(), Arc::clone(&desk.taken));
         self.on_pages(side, move |_| {
-            let (notes, whole) = (notes.clone(), whole.clone());
+            let (notes, whole, taken) = (notes.clone(), whole.clone(), Arc::clone(&taken));
             move |events: &Events, page: usize, of: Page| {
-                let scanned = Box::new(book::scan(events, of, &whole));
+                if taken[page].swap(true, Ordering::AcqRel) {
+                    return true;
+                }
+                let (scanned, _) = book::scan(events, of, &whole, |_| false);
+                let scanned = Box::new(scanned);
                 notes.send(Note::Message(Message::Scanned { side, page, scanned })).is_ok()
             }
         });
     }
 
     fn find(&self, side: usize, search: u64, want: Want) {
-        let current = Arc::clone(&self.desks[side].search);
+        let desk = &self.desks[side];
+        let (current, taken, whole) = (Arc::clone(&desk.search), Arc::clone(&desk.taken), desk.whole.clone());
         current.store(search, Ordering::Release);
         let (notes, zone) = (self.notes.clone(), self.zone);
         let want = Arc::new(want);
         self.on_pages(side, move |trace| {
-            let (notes, current, want) = (notes.clone(), Arc::clone(&current), Arc::clone(&want));
+            let (current, taken, whole) = (Arc::clone(&current), Arc::clone(&taken), whole.clone());
+            let (notes, want) = (notes.clone(), Arc::clone(&want));
             let trail = Trail::new(want.follow, &trace);
             let mut matcher = None;
             move |events: &Events, page: usize, of: Page| {
                 let is_old = || current.load(Ordering::Acquire) != search;
+                if is_old() {
+                    return false;
+                }
                 if matcher.is_none() {
                     match Matcher::new(&want.query, &trace, events.containers(), zone) {
                         Ok(made) => matcher = Some(made),
@@ -179,10 +195,20 @@ impl Runner {
                 }
                 let Some(matcher) = &mut matcher else { return false };
                 let (from, to) = want.brush.unwrap_or((0, u64::MAX));
-                let also = |event: &Event| {
-                    event.end_ns() >= from && event.start_ns() <= to && trail.has(&trace, event)
+                let fits = |event: &Event| {
+                    event.end_ns() >= from
+                        && event.start_ns() <= to
+                        && trail.has(&trace, event)
+                        && matcher.fits(events, event)
                 };
-                let part = book::find(events, of, matcher, also, is_old);
+                let part = if taken[page].swap(true, Ordering::AcqRel) {
+                    book::find(&trace, of, fits, is_old)
+                } else {
+                    let (scanned, part) = book::scan(events, of, &whole, fits);
+                    let scanned = Box::new(scanned);
+                    let note = Note::Message(Message::Scanned { side, page, scanned });
+                    notes.send(note).is_ok().then_some(part)
+                };
                 let note = |part| Note::Message(Message::Found { side, search, page, part });
                 part.is_some_and(|part| notes.send(note(part)).is_ok())
             }
@@ -200,7 +226,7 @@ impl Runner {
 
 /// The thread that fetches rows.
 fn fetch(side: usize, trace: &Trace, pages: &[Page], requests: &Receiver<Request>, notes: &Sender<Note>) {
-    let mut events = Events::new(trace, Paint::none());
+    let mut events = Events::new(trace, Paint::none()).with_who_columns(WHO);
     let mut is_taught = false;
     while let Ok(first) = requests.recv() {
         if !is_taught {
@@ -217,7 +243,7 @@ fn fetch(side: usize, trace: &Trace, pages: &[Page], requests: &Receiver<Request
                 Request::Rows(places) => Message::Rows { side, rows: rows(&events, pages, &places) },
                 Request::Seek { why, page, t_ns, tid } => {
                     let place = Place { page, at: seek(trace, pages[page], t_ns, tid) };
-                    Message::Sought { side, why, place }
+                    Message::Sought { side, why, t_ns, place }
                 }
                 Request::Series { from_ns, to_ns, bins } => {
                     Message::Series { side, series: book::series(&events, from_ns, to_ns, bins) }

@@ -33,6 +33,8 @@ pub struct Events<'a> {
     paint: Paint,
     time: Time,
     zone: Zone,
+    /// The least columns that a task's name takes.
+    who_columns: usize,
     /// The time of the line before.
     before_ns: Cell<Option<u64>>,
 }
@@ -55,6 +57,7 @@ impl<'a> Events<'a> {
             paint,
             time: Time::Relative,
             zone: Zone::UTC,
+            who_columns: 22,
             before_ns: Cell::new(None),
         }
     }
@@ -63,6 +66,12 @@ impl<'a> Events<'a> {
     #[must_use]
     pub fn timed(self, time: Time, zone: Zone) -> Self {
         Self { time, zone, ..self }
+    }
+
+    /// Gives the names of tasks at least so many columns, where there is little room.
+    #[must_use]
+    pub fn with_who_columns(self, who_columns: usize) -> Self {
+        Self { who_columns, ..self }
     }
 
     /// The trace that they are of.
@@ -121,7 +130,7 @@ impl<'a> Events<'a> {
                 before => seconds(t_ns - before.unwrap_or(t_ns)),
             },
         };
-        format!("{}  {} ", self.paint.paint(Style::Dim, &time), self.paint.padded(Style::Cyan, who, 22))
+        format!("{}  {} ", self.paint.paint(Style::Dim, &time), self.paint.padded(Style::Cyan, who, self.who_columns))
     }
 
     fn aside(&self, t_ns: u64, who: &str, style: Style, text: &str) -> String {

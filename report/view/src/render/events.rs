@@ -23,6 +23,8 @@ impl App {
             canvas.line(list, 0, text, Look::Dim);
         }
         let at = state.at();
+        // Times have room for days; most traces have seconds.
+        let unused = if state.facts.to_ns < 1_000_000_000_000 { 3 } else { 0 };
         for (line, ordinal) in visible.iter().enumerate() {
             let line = line as u16;
             let chosen = at == Some(*ordinal);
@@ -40,7 +42,7 @@ impl App {
             let mark = mark.map_or_else(|| " ".to_owned(), |letter| letter.escape_default().to_string());
             let x = canvas.put(list, list.x, list.y + line, sign, Look::Bad);
             canvas.put(list, x, list.y + line, &mark, Look::Title);
-            let text = skip(&row.text, self.panes.left.into());
+            let text = skip(&row.text, usize::from(self.panes.left) + unused);
             canvas.put(list, list.x + GUTTER, list.y + line, text, look);
             if chosen && side == self.focus {
                 canvas.paint(list, line, Look::Chosen);
