@@ -11,7 +11,7 @@ use ctrace_format::{
 use ctrace_import::{ImportError, Log, Refused, SAMPLE, Sample, Survey, Times, Told};
 use serde_json::json;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 
 /// Make a trace of a log that strace has written.
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     // So far there is the one format, which --format can only confirm.
     let _ = args.format;
     let survey = survey(&logs)?;
-    let lines = logs.iter().map(|log| log.file.try_clone());
+    let lines = logs.iter().map(|log| log.file.content());
     let readers = lines.collect::<Result<Vec<_>, _>>().map_err(|e| unreadable(&args.logs[0], e))?;
     let logs = readers
         .into_iter()
@@ -81,19 +81,17 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 /// A log with its beginning.
-struct Opened {
+struct Opened<'a> {
     path: PathBuf,
-    file: File,
+    file: &'a TraceFile,
     sample: Vec<u8>,
     tid: Option<u32>,
 }
 
-impl Opened {
-    fn new(path: &Path, file: &TraceFile, several: bool) -> std::io::Result<Self> {
-        let mut file = file.content()?;
+impl<'a> Opened<'a> {
+    fn new(path: &Path, file: &'a TraceFile, several: bool) -> std::io::Result<Self> {
         let mut sample = Vec::new();
-        file.by_ref().take(SAMPLE as u64).read_to_end(&mut sample)?;
-        file.seek(SeekFrom::Start(0))?;
+        file.content()?.take(SAMPLE as u64).read_to_end(&mut sample)?;
         let tid = tid_of(path).filter(|_| several || !names_threads(&sample));
         Ok(Self { path: path.to_owned(), file, sample, tid })
     }
@@ -199,7 +197,7 @@ fn header(survey: &Survey) -> Header {
 fn import(
     args: &Args,
     survey: &Survey,
-    logs: Vec<Log<BufReader<File>>>,
+    logs: Vec<Log<BufReader<Take<File>>>>,
     trace: OutFile,
     out: &mut Output,
 ) -> Result<Exit, Failure> {

@@ -365,32 +365,27 @@ impl TraceFile {
     /// # Errors
     /// When the system has no further descriptor.
     pub fn again(&self) -> Result<Self, ReadError> {
-        let io = |source| ReadError::Io { path: self.path.clone(), source };
-        let copy = self.copy.as_ref().map(File::try_clone).transpose().map_err(io)?;
-        Ok(Self { path: self.path.clone(), file: self.file.try_clone().map_err(io)?, copy })
+        self.try_clone().map_err(|source| ReadError::Io { path: self.path.clone(), source })
     }
 
-    /// SHA-256 of the file as it is, packed or not, in hexadecimal digits.
+    /// SHA-256 of the trace, unpacked, in hexadecimal digits.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn sha256(&self) -> Result<String, ReadError> {
         use sha2::Digest as _;
-        use std::io::{Read as _, Seek as _};
         let io = |source| ReadError::Io { path: self.path.clone(), source };
-        let mut file = &self.file;
-        file.rewind().map_err(io)?;
+        let mut content = self.content().map_err(io)?;
         let mut digest = sha2::Sha256::new();
         let mut buffer = vec![0; 1 << 18];
         loop {
-            match file.read(&mut buffer) {
+            match content.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(n) => digest.update(&buffer[..n]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(io(e)),
             }
         }
-        file.rewind().map_err(io)?;
         Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
