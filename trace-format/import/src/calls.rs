@@ -134,6 +134,11 @@ impl Importer<'_> {
             self.told.cut += 1;
             flags = flags.union(SyscallFlags::TRUNCATED);
         }
+        // How long it took at least, where the log does not say how long.
+        let end_ns = match text.duration_ns {
+            None if outcome.ret == Some(0) => end_ns.max(began_ns.saturating_add(draft.waited_ns(call))),
+            _ => end_ns,
+        };
         let made = Performed { call, outcome: &outcome, tid, t_ns: began_ns, end_ns };
         let object = self.perform(w, &made, &mut draft)?;
         let mask = syscalls::kept_args(syscalls::name(sysno).unwrap_or_default());
@@ -166,6 +171,6 @@ fn number_of(abi: Abi, name: &[u8], nr: Option<u32>) -> Option<Sysno> {
     if let Some(known) = tables.into_iter().find_map(|abi| syscalls::number(abi, name)) {
         return Some(known);
     }
-    let raw = name.strip_prefix("syscall_").and_then(|digits| structures::hexadecimal(digits));
+    let raw = name.strip_prefix("syscall_").and_then(structures::hexadecimal);
     raw.or(nr).map(|nr| Sysno { abi, nr })
 }

@@ -92,7 +92,7 @@ impl Importer<'_> {
             self.waiting_bytes = self.waiting_bytes.saturating_sub(text.len());
             let leader = Leader { rest: &text, ..Leader::default() };
             let form = form::form(&text);
-            self.form(w, At { log, number, t_ns }, Some(tid), leader, form)?;
+            self.form(w, At { log, number, t_ns }, Some(tid), &leader, form)?;
         }
         Ok(())
     }

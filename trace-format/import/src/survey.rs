@@ -28,6 +28,7 @@ pub enum Times {
 }
 
 /// What is known of logs before they are read.
+#[expect(clippy::struct_excessive_bools, reason = "each is something that a log tells or does not")]
 #[derive(Debug, Clone)]
 pub struct Survey {
     /// The thread of lines that name none.
@@ -218,17 +219,12 @@ impl Survey {
         }
         for (text, (_, kind)) in call.args.iter().zip(row.args.unwrap_or_default()) {
             match kind {
-                Kind::Fd | Kind::DirFd => match Value::read(text, &names::number) {
-                    Value::About(_, about) => {
+                Kind::Fd | Kind::DirFd => {
+                    if let Value::About(_, about) = Value::read(text, &names::number) {
                         self.paths = true;
-                        self.sockets |= text::find(about, b":[").is_some_and(|at| {
-                            about[..at]
-                                .iter()
-                                .all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'v' | b'6'))
-                        }) || about.ends_with(b">");
+                        self.sockets |= is_detailed(about);
                     }
-                    _ => {}
-                },
+                }
                 Kind::Path if text.first() == Some(&b'"') => self.facts.strings += 1,
                 Kind::Path if text.starts_with(b"0x") => self.facts.addresses += 1,
                 _ => {}
@@ -394,6 +390,14 @@ impl Seen {
         let parentless = named.find(|tid| !self.children.contains(tid));
         parentless.or(self.own).or(self.first).unwrap_or(1)
     }
+}
+
+/// Whether a decoration is one of `-yy`: `TCP:[…]`, `UNIX-STREAM:[…]`, `/dev/null<char 1:3>`.
+fn is_detailed(about: &[u8]) -> bool {
+    let protocol = text::find(about, b":[").map(|len| &about[..len]);
+    let is_protocol =
+        |name: &[u8]| name.iter().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'v' | b'6'));
+    protocol.is_some_and(is_protocol) || about.starts_with(b"/") && about.ends_with(b">")
 }
 
 fn words(call: &form::CallText<'_>) -> Vec<Vec<u8>> {

@@ -38,7 +38,7 @@ fn logs(logs: &[(Option<u32>, &[u8])]) -> Option<Imported> {
     let path = directory.path().join("x.ctr");
     let mut writer = TraceWriter::create(&path, &header(&survey)).unwrap();
     let logs = logs.iter().map(|(tid, bytes)| Log { from: Cursor::new(*bytes), tid: *tid }).collect();
-    let told = import(&survey, logs, &mut writer, &mut |_| {}).unwrap();
+    let told = import(&survey, logs, &mut writer, &mut |_, _| {}, &mut |_| {}).unwrap();
     writer.finish(&Summary::default()).unwrap();
     let trace = Trace::open(&path).unwrap();
     Some(Imported { trace, told, survey, _directory: directory })
