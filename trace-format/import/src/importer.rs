@@ -227,7 +227,8 @@ impl<'s> Importer<'s> {
         for tid in held {
             let comm = w.comm(b"");
             let since_ns = self.held.get(&tid).and_then(|lines| lines.first()).map_or(0, |line| line.t_ns);
-            self.tasks.found(tid, tid, comm, since_ns, self.survey.abi);
+            let table = self.objects.table();
+            self.tasks.found([tid, tid], comm, since_ns, self.survey.abi, table);
             self.told.tasks += 1;
             self.release(w, tid)?;
         }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Events that wait for their turn at most.
-const MAX_WAITING: usize = 1 << 18;
+const MAX_WAITING: usize = 1 << 14;
 
 struct Waiting {
     key: Reverse<(u64, u64)>,
