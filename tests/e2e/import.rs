@@ -260,6 +260,7 @@ fn every_mode_of_strace_is_read_and_what_it_rules_out_is_said() {
         let summary = ran.json();
         assert_eq!(summary["unread"]["lines"], 0, "{options:?}: {summary}");
         assert_eq!(lacks(&summary), expected, "{options:?}: {summary}");
+        assert_eq!(summary["schema"], 1);
         let followed = options.contains(&"-f");
         let is_part = options.iter().any(|option| option.starts_with("-etrace"));
         let tasks = summary["tasks"].as_u64().unwrap();
