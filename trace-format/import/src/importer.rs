@@ -225,6 +225,13 @@ impl<'s> Importer<'s> {
         let end_ns = self.good_ns;
         let held: Vec<u32> = self.held.keys().copied().collect();
         for tid in held {
+            if !self.tasks.has_room() {
+                let lines = self.held.remove(&tid).unwrap_or_default();
+                for Held { log, number, t_ns, .. } in lines {
+                    self.unread(At { log, number, t_ns }, "more threads live than there can be")?;
+                }
+                continue;
+            }
             let comm = w.comm(b"");
             let since_ns = self.held.get(&tid).and_then(|lines| lines.first()).map_or(0, |line| line.t_ns);
             let table = self.objects.table();

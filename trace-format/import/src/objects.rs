@@ -172,7 +172,7 @@ impl Objects {
     pub(crate) fn fork(&mut self, parent: &Table) -> Table {
         let entries = Rc::clone(&parent.0.borrow());
         self.copied = self.copied.saturating_add(entries.by_fd.len());
-        if self.copied > MAX_COPIED {
+        if self.copied > MAX_COPIED || self.total.get() + entries.by_fd.len() > MAX_DESCRIPTORS {
             return self.table();
         }
         Table(Rc::new(RefCell::new(entries)))
