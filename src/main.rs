@@ -22,6 +22,7 @@ mod record;
 mod redact;
 mod repair;
 mod replay;
+mod serve;
 mod signals;
 mod verify;
 mod zone;

@@ -14,6 +14,7 @@ mod json;
 mod markdown;
 mod paint;
 pub mod perfetto;
+pub mod tar;
 pub mod text;
 pub mod verdict;
 mod xml;

@@ -5,9 +5,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use ctrace_format::{Filter, Trace};
 use ctrace_parquet::{Error, TABLES, is_table};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -82,6 +82,7 @@ impl Directory {
         let unfinished = tempfile::Builder::new()
             .prefix(&prefix)
             .suffix(".partial")
+            .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)
             .map_err(|error| failed("creating", &name, error))?;
         Ok(Self { unfinished, path: name, force })
@@ -159,8 +160,9 @@ pub(super) fn describe(out: &mut Output) -> io::Result<()> {
     for table in TABLES {
         out.data(&format!("{}.parquet: {}", table.name, table.about))?;
         for column in table.all() {
-            let null = if column.required { "" } else { ", or none" };
-            out.data(&format!("  {:<20} {:<18} {}{null}", column.name, column.kind.name(), column.about))?;
+            let null = if column.required { "" } else { " or NULL" };
+            let kind = format!("{}{null}", column.kind.name());
+            out.data(&format!("  {:<18} {kind:<18} {}", column.name, column.about))?;
         }
     }
     Ok(())

@@ -20,8 +20,14 @@ mod counters;
 mod flows;
 mod hands;
 mod network;
+mod pair;
 mod schema;
 mod sheet;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests;
+
+pub use pair::{MANIFEST, Pair};
 
 use crate::text::decode::plain;
 use crate::text::{Events, containers};
