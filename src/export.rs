@@ -14,6 +14,7 @@ use ctrace_report::text::Events;
 use ctrace_report::text::when::{self, When, Zone};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,15 +24,15 @@ use std::time::Duration;
 #[command(after_help = "\
 Examples:
   ctrace export incident.ctr --format perfetto       incident.pftrace, for ui.perfetto.dev
-  ctrace export incident.ctr --format perfetto --serve
-                                                     the same without a file: prints the address to open
+  ctrace export incident.ctr --format perfetto --serve      no file: prints an address to open
   ctrace export incident.ctr --format perfetto --with incident.replay.ctr -o pair.tar
-                                                     both on one timeline, aligned where they began alike
+  ctrace export incident.ctr --format perfetto --since 2s --until 4s
   ctrace export incident.ctr --format jsonl | jq 'select(.errno)'
   ctrace export incident.ctr --format jsonl --since 2s --until 4.5s -o part.jsonl
   ctrace export incident.ctr --format parquet        incident-parquet/syscalls.parquet, …
-  duckdb -c \"select name, count(*) from 'incident-parquet/syscalls.parquet' group by 1\"
+  duckdb -c \"select name, count(*) from 'incident-parquet/syscalls.parquet' group by name\"
   ctrace export --columns                            the tables and columns of parquet")]
+#[allow(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(crate) struct Args {
     /// The trace
     #[arg(required_unless_present = "columns")]
@@ -79,7 +80,7 @@ enum Format {
     Jsonl,
     /// A timeline for ui.perfetto.dev and its trace processor
     Perfetto,
-    /// Tables for DuckDB, pandas and others, in a directory: one for each class of events
+    /// Tables for `DuckDB`, pandas and others, in a directory: one for each class of events
     Parquet,
 }
 
@@ -396,10 +397,10 @@ fn summarise(
     let Some(path) = path else { return Ok(()) };
     let mut line = format!("{}: {}", path.display(), units::plural(events, "event"));
     if done.counted > 0 {
-        line.push_str(&format!(", {} counted", units::plural(done.counted, "call")));
+        let _ = write!(line, ", {} counted", units::plural(done.counted, "call"));
     }
     if done.lost > 0 {
-        line.push_str(&format!(", {} lost", units::count(done.lost)));
+        let _ = write!(line, ", {} lost", units::count(done.lost));
     }
     out.say(&line);
     if format == Format::Perfetto {

@@ -4,12 +4,14 @@
 //! of 128 bits, the `Host` must be this server's own (so that a name that was made to point here does not do), and a request of
 //! a page must come from the page that is expected. Anything else is refused, and the server goes on waiting.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The one port of this machine that Perfetto's page may ask (its `Content-Security-Policy`).
@@ -22,7 +24,7 @@ const REQUEST: usize = 16 * 1024;
 /// A request that is not there by then, and an answer of which nothing more is taken for so long, are given up.
 const STALL: Duration = Duration::from_secs(10);
 /// Requests that are answered at a time.
-const AT_ONCE: u32 = 8;
+const AT_ONCE: usize = 8;
 /// How often the waiting server looks whether the file was served.
 const LOOK: u16 = 50;
 /// Bytes of the file that are in memory for an answer.
@@ -90,27 +92,42 @@ impl Server {
         let length = served.file.metadata()?.len();
         let until = Instant::now() + patience;
         let done = AtomicBool::new(false);
-        let busy = AtomicU32::new(0);
+        let open: Mutex<BTreeMap<u64, TcpStream>> = Mutex::default();
+        let held = || open.lock().unwrap_or_else(PoisonError::into_inner);
         std::thread::scope(|scope| {
+            let mut result = Ok(length);
+            let mut number = 0;
             while !done.load(Ordering::Acquire) {
-                if Instant::now() >= until && busy.load(Ordering::Acquire) == 0 {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody fetched it"));
+                if Instant::now() >= until && held().is_empty() {
+                    result = Err(io::Error::new(io::ErrorKind::TimedOut, "nobody fetched it"));
+                    break;
                 }
-                let Some(stream) = self.next()? else { continue };
-                if busy.fetch_add(1, Ordering::AcqRel) >= AT_ONCE {
-                    busy.fetch_sub(1, Ordering::AcqRel);
-                    continue;
+                let stream = match self.next() {
+                    Ok(Some(stream)) if held().len() < AT_ONCE => stream,
+                    Ok(_) => continue,
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                };
+                number += 1;
+                if let Ok(again) = stream.try_clone() {
+                    held().insert(number, again);
                 }
-                let (done, busy) = (&done, &busy);
+                let (done, held) = (&done, &held);
                 scope.spawn(move || {
                     // Somebody who goes away is no failure of ours.
                     if self.answer(stream, served, length).is_ok_and(|was| was == Answered::Served) {
                         done.store(true, Ordering::Release);
                     }
-                    busy.fetch_sub(1, Ordering::AcqRel);
+                    held().remove(&number);
                 });
             }
-            Ok(length)
+            // Browsers open connections that they may need later: those keep nobody waiting.
+            for stream in held().values() {
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            }
+            result
         })
     }
 
@@ -137,10 +154,7 @@ impl Server {
         let Some(request) = read_request(&mut stream)? else {
             return refuse(&mut stream, "431 Request Header Fields Too Large");
         };
-        let asked = match Request::parse(&request) {
-            Some(asked) => asked,
-            None => return refuse(&mut stream, "400 Bad Request"),
-        };
+        let Some(asked) = Request::parse(&request) else { return refuse(&mut stream, "400 Bad Request") };
         let own = [format!("127.0.0.1:{}", self.port), format!("localhost:{}", self.port)];
         if !own.iter().any(|host| Some(host.as_str()) == asked.host) {
             return refuse(&mut stream, "421 Misdirected Request");
@@ -319,7 +333,7 @@ mod tests {
             // A browser that goes away before the end has not got it.
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).unwrap();
             // One that opens a connection for later keeps nobody waiting.
-            let _idle = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).unwrap();
+            let idle = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).unwrap();
             stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {own}\r\n\r\n").as_bytes()).unwrap();
             stream.read_exact(&mut [0; 10]).unwrap();
             drop(stream);
@@ -329,8 +343,9 @@ mod tests {
             assert!(head.contains(&format!("Access-Control-Allow-Origin: {PERFETTO_UI}\r\n")), "{head}");
             assert!(head.contains("Content-Length: 1000000") && head.contains("no-store"), "{head}");
             assert_eq!(body.as_bytes(), content);
-            drop(_idle);
             assert_eq!(serving.join().unwrap().unwrap(), 1_000_000);
+            // It was told that nothing comes.
+            assert!(matches!((&idle).read(&mut [0; 1]), Ok(0) | Err(_)));
         });
     }
 

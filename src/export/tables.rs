@@ -69,7 +69,8 @@ impl Directory {
     pub(super) fn create(path: &Path, force: bool, out: &mut Output) -> Result<Self, Failure> {
         let looked = |error| failed("looking at", path, error);
         let mut name = path.to_owned();
-        if !is_free(path).map_err(looked)? && !(force && is_export(path).map_err(looked)?) {
+        let may_be_named = is_free(path).map_err(looked)? || force && is_export(path).map_err(looked)?;
+        if !may_be_named {
             name = names(path)
                 .find(|name| is_free(name).unwrap_or(false))
                 .ok_or_else(|| failed("creating", path, io::ErrorKind::AlreadyExists.into()))?;

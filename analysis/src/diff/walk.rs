@@ -107,7 +107,7 @@ pub(crate) fn walk<'m>(
                 Step::Keep(x, y) => {
                     let ops = Both::new(x, y);
                     let met = ops.map(|op| Some(*op));
-                    let times = (x.t_ns, y.t_ns);
+                    let times = (told_ns(x), told_ns(y));
                     walked.first_match = Some(walked.first_match.map_or(times, |first| first.min(times)));
                     walked.partners.meet(&mut cursor, index, met);
                     parted.close(joint, &mut walked.first);
@@ -165,6 +165,11 @@ pub(crate) fn walk<'m>(
         walked.total.inserted -= pairs;
     }
     walked
+}
+
+/// The moment of an operation: its end, which is known also of a call that began before the recording did.
+fn told_ns(op: Op) -> u64 {
+    if op.duration_ns > SHORT_NS { op.t_ns.saturating_add(op.duration_ns) } else { op.t_ns }
 }
 
 /// How much of a difference in time is explained by waiting for a CPU.

@@ -6,6 +6,7 @@ use super::{Tracks, apart};
 use crate::text::Events;
 use ctrace_format::{Metric, Resource};
 use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, Write};
 
 /// Samples so far.
@@ -74,20 +75,16 @@ impl Counters {
         if e.value == u64::MAX {
             return Ok(());
         }
-        let subject = match self.subjects.get(&e.subject) {
-            Some(uuid) => *uuid,
-            None => {
-                let uuid = tracks.sheet.track(apart(&show.subject(e.subject)))?;
-                self.subjects.insert(e.subject, uuid);
-                uuid
-            }
+        let subject = match self.subjects.entry(e.subject) {
+            Entry::Occupied(uuid) => *uuid.get(),
+            Entry::Vacant(free) => *free.insert(tracks.sheet.track(apart(&show.subject(e.subject)))?),
         };
-        let series = match self.series.get_mut(&(e.subject, e.metric)) {
-            Some(series) => series,
-            None => {
+        let series = match self.series.entry((e.subject, e.metric)) {
+            Entry::Occupied(series) => series.into_mut(),
+            Entry::Vacant(free) => {
                 let (name, descriptor, shown) = counter(e.metric);
                 let lane = tracks.sheet.counter(Some(subject), &name, descriptor)?;
-                self.series.entry((e.subject, e.metric)).or_insert(Series { lane, shown, before: None })
+                free.insert(Series { lane, shown, before: None })
             }
         };
         let before = series.before.replace((e.t_ns, e.value));

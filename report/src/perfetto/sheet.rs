@@ -236,7 +236,7 @@ impl<W: Write> Sheet<W> {
         let known = &mut self.lanes[lane.0];
         known.at_ns = known.at_ns.max(t_ns);
         let first = !std::mem::replace(&mut known.begun, true);
-        let defaults = first.then(|| TracePacketDefaults {
+        let defaults = first.then_some(TracePacketDefaults {
             track_event_defaults: Some(TrackEventDefaults { track_uuid: Some(known.uuid.0) }),
         });
         let packet = TracePacket {

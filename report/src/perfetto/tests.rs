@@ -35,17 +35,18 @@ impl Made {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = TraceWriter::create(&dir.path().join("test.ctr"), &header).unwrap();
         let comm = writer.str(comm);
-        let tasks = [7, 8].map(|tid| writer.task(&TaskDef { tid: Tid(tid), tgid: Tgid(7), comm, start_ns: 0 }));
+        let tasks =
+            [7, 8].map(|tid| writer.task(&TaskDef { tid: Tid(tid), tgid: Tgid(7), comm, start_ns: 0 }));
         Self { dir, writer, tasks }
     }
 
-    fn push(&mut self, event: Event) {
-        self.writer.push(&event).unwrap();
+    fn push(&mut self, event: &Event) {
+        self.writer.push(event).unwrap();
     }
 
     fn call(&mut self, thread: usize, name: &str, t_ns: u64, duration_ns: u64, ret: i64, args: [u64; 6]) {
         let sysno = syscalls::number(Abi::X86_64, name).unwrap();
-        self.push(Event::Syscall(Syscall {
+        self.push(&Event::Syscall(Syscall {
             t_ns,
             duration_ns,
             task: self.tasks[thread],
@@ -62,7 +63,8 @@ impl Made {
     }
 
     fn export(self, moments: &[Moment]) -> (Written, Read) {
-        let finished = self.writer.finish(&Summary { duration_ns: 10_000 * MS, ..Summary::default() }).unwrap();
+        let finished =
+            self.writer.finish(&Summary { duration_ns: 10_000 * MS, ..Summary::default() }).unwrap();
         let trace = Trace::open(&finished.path).unwrap();
         let mut out = Vec::new();
         let export = Export { trace: &trace, findings: &[], moments, filter: Filter::default() };
@@ -110,7 +112,8 @@ impl Read {
                 names.insert((sequence, named.iid.unwrap()), named.name.clone().unwrap());
             }
             let defaults = packet.trace_packet_defaults.and_then(|d| d.track_event_defaults);
-            let known = sequences.entry(sequence).or_insert_with(|| (defaults.unwrap().track_uuid.unwrap(), 0));
+            let known =
+                sequences.entry(sequence).or_insert_with(|| (defaults.unwrap().track_uuid.unwrap(), 0));
             let t_ns = packet.timestamp.unwrap() - 1_000;
             assert!(known.1 <= t_ns, "back in time");
             known.1 = t_ns;
@@ -153,7 +156,7 @@ fn requests_that_overlap_are_beside_each_other_and_calls_are_on_their_thread() {
     let mut made = Made::new(b"worker");
     let task = made.tasks[0];
     for (t_ns, duration_ns) in [(10, 50), (20, 60), (30, 10), (70, 20), (95, 5)] {
-        made.push(Event::Block(Block {
+        made.push(&Event::Block(Block {
             t_ns: t_ns * MS,
             duration_ns: duration_ns * MS,
             queued_ns: 0,
@@ -166,7 +169,14 @@ fn requests_that_overlap_are_beside_each_other_and_calls_are_on_their_thread() {
             error: 0,
         }));
     }
-    made.push(Event::Uring(Uring { t_ns: MS, duration_ns: 100 * MS, task, opcode: 1, object: None, ret: 1 }));
+    made.push(&Event::Uring(Uring {
+        t_ns: MS,
+        duration_ns: 100 * MS,
+        task,
+        opcode: 1,
+        object: None,
+        ret: 1,
+    }));
     made.call(0, "read", 5 * MS, 10 * MS, 3, [0; 6]);
     made.call(1, "read", 6 * MS, 2 * MS, -9, [0; 6]);
     // A clock that was coarser than the calls: the second begins within the first.
@@ -185,14 +195,14 @@ fn what_is_counted_lost_or_changed_has_tracks_of_its_own() {
     let mut made = Made::new(b"worker");
     let task = made.tasks[0];
     let sysno = syscalls::number(Abi::X86_64, "read").unwrap();
-    made.push(Event::Fidelity(Fidelity {
+    made.push(&Event::Fidelity(Fidelity {
         t_ns: MS,
         cpu: 1,
         from: FidelityLevel::Full,
         to: FidelityLevel::Aggregated,
     }));
     for (t_ns, count) in [(100, 40), (1_500, 60)] {
-        made.push(Event::Aggregate(Aggregate {
+        made.push(&Event::Aggregate(Aggregate {
             t_ns: t_ns * MS,
             from_ns: (t_ns - 100) * MS,
             cpu: 0,
@@ -208,7 +218,7 @@ fn what_is_counted_lost_or_changed_has_tracks_of_its_own() {
         }));
     }
     for (from_ns, t_ns, count) in [(2_000, 2_500, 5), (2_100, 2_600, 7)] {
-        made.push(Event::Loss(Loss {
+        made.push(&Event::Loss(Loss {
             t_ns: t_ns * MS,
             from_ns: from_ns * MS,
             cpu: 0,
@@ -218,8 +228,8 @@ fn what_is_counted_lost_or_changed_has_tracks_of_its_own() {
         }));
     }
     let text = made.writer.str(b"deploy");
-    made.push(Event::Marker(Marker { t_ns: 3_000 * MS, text }));
-    made.push(Event::Anchor(ClockAnchor { t_ns: 3_000 * MS, monotonic_ns: 5, realtime_ns: 6 }));
+    made.push(&Event::Marker(Marker { t_ns: 3_000 * MS, text }));
+    made.push(&Event::Anchor(ClockAnchor { t_ns: 3_000 * MS, monotonic_ns: 5, realtime_ns: 6 }));
     let moment = Moment { track: "first divergence", t_ns: 42, text: "late".to_owned(), notes: Vec::new() };
     let (written, read) = made.export(&[moment]);
     assert_eq!((written.counted, written.lost), (100, 12));
@@ -238,7 +248,7 @@ fn a_thread_runs_waits_and_is_blocked_in_the_shares_that_were_measured() {
     let task = made.tasks[0];
     for (from_ns, t_ns, cpu_ns, wait_ns) in [(0, 100, 80, 10), (100, 200, 10, 70), (300, 400, 10, 20)] {
         let [from_ns, t_ns, cpu_ns, wait_ns] = [from_ns, t_ns, cpu_ns, wait_ns].map(|ms| ms * MS);
-        made.push(Event::Usage(Usage {
+        made.push(&Event::Usage(Usage {
             t_ns,
             from_ns,
             task,
@@ -251,7 +261,7 @@ fn a_thread_runs_waits_and_is_blocked_in_the_shares_that_were_measured() {
         }));
     }
     for (t_ns, value) in [(0, 0), (100, 50), (200, 50)] {
-        made.push(Event::Resource(Resource {
+        made.push(&Event::Resource(Resource {
             t_ns: t_ns * MS,
             subject: 1,
             metric: ctrace_format::Metric::CpuNs,
@@ -308,9 +318,9 @@ fn hostile_names_are_cut_and_steer_nothing() {
     let mut made = Made::new("<script>\u{202e}\x1b[2J\n".as_bytes());
     let task = made.tasks[0];
     let path = made.writer.str(long.as_bytes());
-    made.push(Event::Process(Process { t_ns: 5, task, kind: ProcessKind::Load { path } }));
+    made.push(&Event::Process(Process { t_ns: 5, task, kind: ProcessKind::Load { path } }));
     let peer = SockAddr::Unix(b"\xff\x1b]0;x\x07".to_vec());
-    made.push(Event::Socket(Socket {
+    made.push(&Event::Socket(Socket {
         t_ns: 9,
         from_ns: 0,
         task: Some(task),

@@ -106,11 +106,13 @@ fn a_timeline_says_to_perfettos_own_classes_what_the_trace_says() {
     assert_eq!(seen["instants"]["life"], count("process"));
     assert_eq!(seen["instants"]["signals"], count("signal"));
     assert_eq!(seen["slices"]["block"].as_u64().unwrap_or(0), count("block"));
-    let samples =
-        events.iter().filter(|e| e["type"] == "connection" && e["kind"] == "sample").count() as u64;
+    let samples = events.iter().filter(|e| e["type"] == "connection" && e["kind"] == "sample").count() as u64;
     assert_eq!(seen["instants"]["connection events"], count("connection") - samples);
     assert_eq!(seen["tracks"]["connections"], info["connections"]);
-    assert_eq!(seen["tracks"]["findings"].as_u64().unwrap_or(0), info["findings"].as_array().unwrap().len() as u64);
+    assert_eq!(
+        seen["tracks"]["findings"].as_u64().unwrap_or(0),
+        info["findings"].as_array().unwrap().len() as u64
+    );
     assert_eq!((&seen["processes"], &seen["threads"]), (&info["processes"], &info["tasks"]));
     // Its clock is the trace's: the start by both.
     assert_eq!(seen["attributes"]["ctrace.state"], "complete");
@@ -121,12 +123,18 @@ fn a_timeline_says_to_perfettos_own_classes_what_the_trace_says() {
     // Each way of handing something on is drawn.
     assert_eq!(summary["flows"], seen["flows"]);
     let mut drawn: BTreeMap<&str, u64> = BTreeMap::new();
-    for (from, to, n) in seen["arrows"].as_array().unwrap().iter().map(|a| {
-        (a[0].as_str().unwrap(), a[1].as_str().unwrap(), a[2].as_u64().unwrap())
-    }) {
+    for (from, to, n) in seen["arrows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| (a[0].as_str().unwrap(), a[1].as_str().unwrap(), a[2].as_u64().unwrap()))
+    {
         let meet = matches!(
             (from, to),
-            ("wakes", "woken") | ("connects", "accepts") | ("sends", "receives") | ("sends a signal", "gets a signal")
+            ("wakes", "woken")
+                | ("connects", "accepts")
+                | ("sends", "receives")
+                | ("sends a signal", "gets a signal")
         );
         assert!(meet, "{from} → {to}");
         *drawn.entry(from).or_default() += n;
@@ -156,7 +164,9 @@ fn a_part_of_a_trace_is_exported_as_events_shows_it() {
         assert!(!exported.is_empty());
         let to = dir.path().join("part.pftrace");
         let to = text(&to);
-        let words = [&["export", text(&trace), "--format", "perfetto", "--force", "--json", "-o", to], window].concat();
+        let words =
+            [&["export", text(&trace), "--format", "perfetto", "--force", "--json", "-o", to], window]
+                .concat();
         let summary = run(words).expect(0).json();
         let calls = shown.iter().filter(|line| line.contains("\"type\":\"syscall\"")).count();
         assert_eq!(summary["by_class"]["syscall"], calls, "{window:?}");
@@ -189,7 +199,11 @@ fn tables_have_for_duckdb_and_arrow_the_counts_and_sums_of_the_trace() {
         ("losses", "loss"),
         ("clocks", "anchor"),
     ] {
-        assert_eq!(seen["rows"][table].as_u64(), Some(info["events"][class].as_u64().unwrap_or(0)), "{table}");
+        assert_eq!(
+            seen["rows"][table].as_u64(),
+            Some(info["events"][class].as_u64().unwrap_or(0)),
+            "{table}"
+        );
     }
     assert_eq!(seen["rows"]["findings"], info["findings"].as_array().unwrap().len());
     assert_eq!((&seen["counted"], &seen["lost"]), (&info["aggregated"], &info["lost"]["total"]));
@@ -273,9 +287,8 @@ fn a_recording_and_its_replay_are_two_machines_on_one_clock() {
         assert_eq!(manifest["files"][1]["machine"]["name"], "replay");
         let clocks = &manifest["files"][1]["clocks"];
         assert_eq!(clocks["sync_to"], json!({"file": "recording.pftrace", "clock": "BOOTTIME"}));
-        let sides = ["recording", "replay"].map(|side| {
-            read(&python, "timeline.py", &unpacked.join(format!("{side}.pftrace")))
-        });
+        let sides = ["recording", "replay"]
+            .map(|side| read(&python, "timeline.py", &unpacked.join(format!("{side}.pftrace"))));
         for (side, trace) in sides.iter().zip([&first, other]) {
             assert_eq!(side["tracks"]["thread"], info(trace)["events"]["syscalls"]);
         }
@@ -315,7 +328,8 @@ fn no_half_of_an_export_has_its_name_and_nothing_else_is_replaced() {
         run([&["export", text(&trace), "--format", format, "-o", text(to)], more].concat())
     };
     // A name that is taken: the next one, unless it may be replaced.
-    for (format, name, next) in [("perfetto", "x.pftrace", "x-2.pftrace"), ("jsonl", "x.jsonl", "x-2.jsonl")] {
+    for (format, name, next) in [("perfetto", "x.pftrace", "x-2.pftrace"), ("jsonl", "x.jsonl", "x-2.jsonl")]
+    {
         std::fs::write(at(name), "years of work").unwrap();
         let said = go(format, &at(name), &[]).expect(0).stderr;
         assert!(said.contains(&format!("{name} exists")) && at(next).exists(), "{said}");
@@ -347,7 +361,8 @@ fn no_half_of_an_export_has_its_name_and_nothing_else_is_replaced() {
     // A full disk.
     let small = at("small");
     std::fs::create_dir(&small).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16k", "none", text(&small)]).status();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=16k", "none", text(&small)]).status();
     if !mounted.is_ok_and(|status| status.success()) {
         println!("skipped: no tmpfs can be mounted");
         return;
@@ -418,11 +433,8 @@ fn perfettos_page_gets_the_timeline_once() {
     command.args(["export", text(&trace), "--format", "perfetto", "--serve"]).stdout(Stdio::piped());
     let mut serving = Guarded::spawn(&mut command);
     let mut line = String::new();
-    std::io::BufRead::read_line(
-        &mut std::io::BufReader::new(serving.0.stdout.take().unwrap()),
-        &mut line,
-    )
-    .unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(serving.0.stdout.take().unwrap()), &mut line)
+        .unwrap();
     let address = line.trim().strip_prefix("https://ui.perfetto.dev/#!/?url=http://127.0.0.1:9001").unwrap();
     let fetch = |path: &str, origin: &str| {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
