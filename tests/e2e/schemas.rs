@@ -47,6 +47,7 @@ fn every_object_of_every_command_has_a_schema() {
         &["replay", "--json", "--dry-run", &trace],
         &["redact", "--json", &trace, "-o", &at("redacted.ctr")],
         &["repair", "--json", &partial, "-o", &at("repaired.ctr")],
+        &["export", "--json", "--format", "perfetto", &trace, "-o", &at("small.pftrace")],
         &["doctor", "--json"],
     ] {
         expect_schemas(&run(words), words);

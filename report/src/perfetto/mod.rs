@@ -205,10 +205,15 @@ impl<W: Write> Tracks<W> {
         }
         for (tgid, comm, container) in leaders {
             let argv = trace.snapshot().processes.iter().find(|p| p.tgid.0 == tgid).map(|p| &p.argv);
+            if tgid == 0 {
+                // The number of the idle task: nobody knows whose it was.
+                self.processes.push(self.sheet.named(None, "unknown process")?);
+                continue;
+            }
             let process = ProcessDescriptor {
                 pid: Some(tgid as i32),
                 cmdline: argv.into_iter().flatten().map(|word| plain(word)).collect(),
-                process_name: Some(comm),
+                process_name: (!comm.is_empty()).then_some(comm),
                 process_labels: container.and_then(|n| containers::called(&own, n)).into_iter().collect(),
             };
             let uuid =
@@ -216,10 +221,14 @@ impl<W: Write> Tracks<W> {
             self.processes.push(uuid);
         }
         for ((tgid, tid, comm), process) in names.into_iter().zip(self.process_of.clone()) {
+            if tid == 0 {
+                self.threads.push(self.sheet.named(Some(self.processes[process]), "unknown thread")?);
+                continue;
+            }
             let thread = ThreadDescriptor {
                 pid: Some(tgid as i32),
                 tid: Some(i64::from(tid)),
-                thread_name: Some(comm),
+                thread_name: (!comm.is_empty()).then_some(comm),
             };
             let uuid = self.sheet.track(TrackDescriptor {
                 thread: Some(thread),
