@@ -8,7 +8,7 @@ use ctrace_format::{
     Syscall, SyscallFlags, TaskDef, TaskId, Tgid, Tid, Trace, TraceWriter, Uring, Usage, syscalls,
 };
 use prost::Message as _;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 const MS: u64 = 1_000_000;
 
@@ -82,6 +82,7 @@ struct Read {
     instants: BTreeMap<String, Vec<(u64, String)>>,
     counters: BTreeMap<String, Vec<(u64, f64)>>,
     flows: BTreeMap<u64, [Vec<u64>; 2]>,
+    tracks: BTreeSet<String>,
 }
 
 impl Read {
@@ -105,6 +106,7 @@ impl Read {
                     (None, Some(thread)) => format!("thread {}", thread.tid.unwrap()),
                     (None, None) => "process".to_owned(),
                 };
+                read.tracks.insert(name.clone());
                 assert!(tracks.insert(track.uuid.unwrap(), name).is_none());
             }
             let Some(event) = packet.track_event else { continue };
@@ -268,7 +270,15 @@ fn a_thread_runs_waits_and_is_blocked_in_the_shares_that_were_measured() {
             value: value * MS,
         }));
     }
+    // One sample tells no rate.
+    made.push(&Event::Resource(Resource {
+        t_ns: 0,
+        subject: 1,
+        metric: ctrace_format::Metric::MajorFaults,
+        value: 5,
+    }));
     let (_, read) = made.export(&[]);
+    assert!(!read.tracks.contains("major_faults/s"));
     let states: Vec<(u64, &str)> =
         read.slices["scheduler"].iter().map(|(from, _, name)| (from / MS, name.as_str())).collect();
     assert_eq!(states, [(0, "running"), (100, "runnable"), (200, "blocked"), (300, "blocked")]);

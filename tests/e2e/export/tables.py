@@ -17,14 +17,15 @@ for path in sorted(glob.glob(f"{directory}/*.parquet")):
     rows[name] = table.num_rows
     arrow[name] = table
     names[name] = [[field.name, str(field.type), field.nullable] for field in table.schema]
-    (counted,) = duckdb.sql(f"select count(*) from '{path}'").fetchone()
+    [(counted,)] = duckdb.sql(f"select count(*) from '{path}'").fetchall()
     assert counted == table.num_rows, (name, counted, table.num_rows)
     groups = pq.ParquetFile(path).metadata
     assert all(groups.row_group(i).num_rows <= 1 << 16 for i in range(groups.num_row_groups))
 
 
 def one(query):
-    return duckdb.sql(query.replace("FROM ", f"FROM '{directory}/") + "").fetchone()
+    [row] = duckdb.sql(query.replace("FROM ", f"FROM '{directory}/")).fetchall()
+    return row
 
 
 calls = arrow["syscalls"]
