@@ -89,6 +89,7 @@ pub fn judge_journal(journal: &Journal, gates: &Gates) -> Report {
         worst: concluded.worst.filter(|_| concluded.verdict == Verdict::Deviated),
         metrics: rows.metrics,
         first_divergence: None,
+        first_match: None,
         failures: Failures { missing: journal.missing, ..Failures::default() },
         a: side(of, 0, 0, journal.recorded_ns),
         b: side(journal.done, journal.engine, journal.emulated, journal.makespan_ns),

@@ -164,6 +164,7 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
         worst,
         metrics: rows,
         first_divergence,
+        first_match: walked.first_match,
         failures,
         a: side(recorded, counts.total.recorded),
         b: side(replay, counts.total.other),

@@ -217,6 +217,9 @@ impl<'a> Events<'a> {
 
     /// The event as an object. Anchors have none.
     pub fn json(&self, event: &Event) -> Option<Document> {
+        if let Event::Syscall(call) = event {
+            return Some(Document::of_event(&self.call_object(call, Some(Shape::Event.schema()))));
+        }
         self.object_of(event).map(|object| Document::new(Shape::Event, object))
     }
 
