@@ -17,7 +17,7 @@ impl Terminal {
         }
         let this = Self { directory: tempfile::tempdir().unwrap() };
         let settings = "set -g status off\nset -g default-terminal tmux-256color\nset -sg escape-time 0\n\
-                        set -g remain-on-exit on\nset -g allow-rename on\nset -g window-size manual\n";
+                        set -g remain-on-exit on\nset -g allow-rename on\n";
         std::fs::write(this.directory.path().join("tmux.conf"), settings).unwrap();
         this.tmux(&["new-session", "-d", "-x", &columns.to_string(), "-y", &lines.to_string(), line]);
         this.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &lines.to_string()]);
@@ -87,6 +87,11 @@ fn shows(args: &str) -> String {
     )
 }
 
+/// `1,234`.
+fn grouped(number: u64) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
+}
+
 /// Records what a shell does: a file that is missing, a connection that is refused.
 fn incident(directory: &Path, name: &str) -> Option<PathBuf> {
     if !can_record() || !has(&["python3"]) {
@@ -133,8 +138,9 @@ fn a_trace_is_walked_through_at_80_columns_and_at_200() {
     terminal.press(&["t"]);
     terminal.until(&["follows python3["]);
     terminal.press(&["Escape"]);
+    wait_for("nothing is followed", || !terminal.screen().contains("follows"));
     terminal.press(&["Escape"]);
-    terminal.until(&["event ", "/ filter"]);
+    wait_for("nothing is filtered", || !terminal.screen().contains(" found"));
     terminal.press(&["g", "e"]);
     terminal.press(&["2"]);
     let screen = terminal.until(&["[2 timeline]", "calls/s", "errors/s", "lost 0", "█", "━"]);
@@ -325,7 +331,7 @@ fn the_first_screen_is_printed_for_scripts() {
         let matched = summary["matched"].as_u64().unwrap();
         let screen = run(["view", path, "--once", "--filter", &options.join(" ")]).expect(0).stdout;
         assert!(
-            matched > 0 && screen.contains(&format!(" of {matched} found")),
+            matched > 0 && screen.contains(&format!(" of {} found", grouped(matched))),
             "{options:?} {matched}: {screen}"
         );
     }

@@ -113,7 +113,7 @@ impl Series {
     fn spread(&mut self, from_ns: u64, to_ns: u64, count: u64, add: impl Fn(&mut Bin, u64)) {
         let whole = u128::from(to_ns.saturating_sub(from_ns));
         let inside = u128::from(to_ns.min(self.to_ns).saturating_sub(from_ns.max(self.from_ns)));
-        let count = if whole == 0 { count } else { (u128::from(count) * inside / whole) as u64 };
+        let count = (u128::from(count) * inside).checked_div(whole).map_or(count, |part| part as u64);
         let first = self.at(from_ns.max(self.from_ns));
         let last = self.at(to_ns.min(self.to_ns));
         let (Some(first), Some(last)) = (first, last) else { return };

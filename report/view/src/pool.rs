@@ -141,7 +141,7 @@ impl Pool {
                     if ready.as_ref().is_none_or(|(number, ..)| *number != search.number) {
                         ready = self.prepare(&events, &search);
                     }
-                    self.find(&events, &search, page, is_first, ready.as_mut())
+                    self.find(&events, &search, (page, is_first), &mut ready)
                 }
             };
             if !told {
@@ -170,9 +170,8 @@ impl Pool {
         &self,
         events: &Events,
         search: &Search,
-        page: usize,
-        is_first: bool,
-        ready: Option<&mut (u64, Trail, Matcher)>,
+        (page, is_first): (usize, bool),
+        ready: &mut Option<(u64, Trail, Matcher)>,
     ) -> bool {
         let Some((_, trail, matcher)) = ready else {
             if is_first {

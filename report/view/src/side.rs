@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// Bins of the series of a whole trace: more than a terminal has columns, so that some zooming needs no reading.
 const BINS: usize = 4096;
+/// Sentences about what cannot be read that are kept: more would say no more.
+const KEPT_WHATS: usize = 20;
 /// Rows that are kept when they are out of sight.
 const KEPT_ROWS: usize = 4096;
 
@@ -250,10 +252,8 @@ impl Side {
             self.shown.append(&scanned.shown);
             self.errors.append(&scanned.errors);
             self.series.merge(&scanned.bins);
-            /// More would say no more.
-            const KEPT: usize = 20;
             for what in scanned.unreadable {
-                if self.unreadable.len() < KEPT {
+                if self.unreadable.len() < KEPT_WHATS {
                     self.unreadable.insert(escape::line(&what).into());
                 }
             }

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::message::{Effect, Key, Message};
 use crate::work::{Note, Runner};
-use crate::{Options, Shown, begin};
+use crate::{Begun, Options, Shown, begin};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use ratatui::Terminal;
@@ -111,7 +111,7 @@ fn signals() -> SigSet {
 pub fn show(shown: Vec<Shown>, options: &Options) -> Result<Stopped, ShowError> {
     let terminal = ShowError::Terminal;
     let first = terminal_size().map_err(terminal)?;
-    let (mut app, effects, traces) = begin(shown, options, first).map_err(ShowError::Filter)?;
+    let Begun { mut app, effects, traces } = begin(shown, options, first).map_err(ShowError::Filter)?;
     signals().thread_block().map_err(|e| terminal(e.into()))?;
     let (notes, told) = channel();
     let before = std::panic::take_hook();
@@ -122,7 +122,7 @@ pub fn show(shown: Vec<Shown>, options: &Options) -> Result<Stopped, ShowError> 
     let _taken = Taken;
     let mut screen = enter(options.mouse).map_err(terminal)?;
     let runner = Runner::new(&traces, &app, options.zone, notes.clone());
-    effects.into_iter().for_each(|effect| runner.run(effect));
+    runner.run_all(effects);
     listen(&notes).map_err(terminal)?;
     run(&mut app, &mut screen, &runner, &told, options.mouse)
 }
@@ -194,8 +194,7 @@ fn run(
 fn draw(app: &mut App, screen: &mut Screen, runner: &Runner) -> io::Result<()> {
     let now = screen.size()?;
     if (now.width, now.height) != app.size {
-        let effects = app.update(Message::Resize(now.width, now.height));
-        effects.into_iter().for_each(|effect| runner.run(effect));
+        runner.run_all(app.update(Message::Resize(now.width, now.height)));
     }
     screen.draw(|frame| app.render(frame.buffer_mut()))?;
     Ok(())
@@ -233,8 +232,7 @@ fn message(event: &Event) -> Option<Message> {
 fn key(event: &KeyEvent) -> Option<Key> {
     Some(match event.code {
         KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::CONTROL) => Key::Ctrl(c),
-        KeyCode::Char(c) if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER) => {
-            let _ = c;
+        KeyCode::Char(_) if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER) => {
             return None;
         }
         KeyCode::Char(c) => Key::Char(c),

@@ -9,6 +9,7 @@ const LEAST_NS: u64 = 1_000;
 
 /// See the module. Times are those of the first trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the unit is part of every name of a time")]
 pub(crate) struct Window {
     pub(crate) from_ns: u64,
     pub(crate) to_ns: u64,

@@ -123,6 +123,13 @@ impl Runner {
         }
     }
 
+    /// Does all of them.
+    pub(crate) fn run_all(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.run(effect);
+        }
+    }
+
     fn ask(&self, side: usize, request: Request) {
         // Its end was told by its guard.
         let _ = self.desks[side].rows.send(request);
