@@ -188,7 +188,7 @@ fn two_traces_are_seen_at_the_same_times() {
     let head = screen.lines().nth(1).unwrap();
     assert!(head.contains("first.ctr") && head.contains("second.ctr"), "side by side: {head}");
     terminal.press(&["/"]);
-    terminal.text("nonexistent");
+    terminal.text("-e openat nonexistent");
     terminal.until(&["1 of 1 found"]);
     terminal.press(&["Enter"]);
     let screen = terminal.until(&["/nonexistent"]);

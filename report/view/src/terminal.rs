@@ -15,7 +15,8 @@ use ratatui::crossterm::event::{
 };
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size as terminal_size,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    size as terminal_size,
 };
 use std::ffi::OsStr;
 use std::fs::File;
@@ -68,13 +69,13 @@ fn output() -> io::Result<File> {
 fn enter(mouse: bool) -> io::Result<Screen> {
     enable_raw_mode()?;
     let mut out = output()?;
-    execute!(out, EnterAlternateScreen)?;
+    execute!(out, EnterAlternateScreen, Clear(ClearType::All))?;
     if mouse {
         execute!(out, EnableMouseCapture)?;
     }
-    let mut screen = Terminal::new(CrosstermBackend::new(BufWriter::new(out)))?;
-    screen.clear()?;
-    Ok(screen)
+    // The terminal must not be asked anything (`Terminal::clear` asks where the cursor is): the thread that reads keys would
+    // get the answer.
+    Terminal::new(CrosstermBackend::new(BufWriter::new(out)))
 }
 
 /// Gives the terminal back, as far as that is possible.
