@@ -133,15 +133,14 @@ fn listen(notes: &Sender<Note>) -> io::Result<()> {
     let (keys, caught) = (notes.clone(), notes.clone());
     thread::Builder::new().name("ctrace-keys".into()).spawn(move || {
         loop {
-            let note = match event::read() {
-                Ok(event) => match message(&event) {
-                    Some(message) => Note::Message(message),
-                    None => continue,
-                },
-                Err(error) => Note::NoTerminal(error),
+            let event = match event::read() {
+                Ok(event) => event,
+                Err(error) => {
+                    let _ = keys.send(Note::NoTerminal(error));
+                    break;
+                }
             };
-            let ends = matches!(note, Note::NoTerminal(_));
-            if keys.send(note).is_err() || ends {
+            if messages(&event).into_iter().any(|message| keys.send(Note::Message(message)).is_err()) {
                 break;
             }
         }
@@ -215,27 +214,30 @@ fn suspend(screen: &mut Screen, mouse: bool) -> io::Result<()> {
 }
 
 /// What a key, or the mouse, means.
-fn message(event: &Event) -> Option<Message> {
+fn messages(event: &Event) -> Vec<Message> {
     match event {
-        Event::Key(KeyEvent { kind: KeyEventKind::Release, .. }) => None,
-        Event::Key(key) => self::key(key).map(Message::Key),
-        Event::Resize(columns, lines) => Some(Message::Resize(*columns, *lines)),
+        Event::Key(KeyEvent { kind: KeyEventKind::Release, .. }) => Vec::new(),
+        Event::Key(event) => {
+            let key = key(event);
+            // A terminal writes Alt and a letter as it writes Esc and then the letter: somebody types fast.
+            let is_letter = matches!(event.code, KeyCode::Char(_) | KeyCode::Enter | KeyCode::Backspace);
+            let esc = (is_letter && event.modifiers.contains(KeyModifiers::ALT)).then_some(Key::Esc);
+            esc.into_iter().chain(key).map(Message::Key).collect()
+        }
+        Event::Resize(columns, lines) => vec![Message::Resize(*columns, *lines)],
         Event::Mouse(mouse) => match mouse.kind {
-            MouseEventKind::Down(MouseButton::Left) => Some(Message::Click(mouse.column, mouse.row)),
-            MouseEventKind::ScrollDown => Some(Message::Wheel(3)),
-            MouseEventKind::ScrollUp => Some(Message::Wheel(-3)),
-            _ => None,
+            MouseEventKind::Down(MouseButton::Left) => vec![Message::Click(mouse.column, mouse.row)],
+            MouseEventKind::ScrollDown => vec![Message::Wheel(3)],
+            MouseEventKind::ScrollUp => vec![Message::Wheel(-3)],
+            _ => Vec::new(),
         },
-        _ => None,
+        _ => Vec::new(),
     }
 }
 
 fn key(event: &KeyEvent) -> Option<Key> {
     Some(match event.code {
         KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::CONTROL) => Key::Ctrl(c),
-        KeyCode::Char(_) if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER) => {
-            return None;
-        }
         KeyCode::Char(c) => Key::Char(c),
         KeyCode::Enter => Key::Enter,
         KeyCode::Esc => Key::Esc,
@@ -257,6 +259,19 @@ fn key(event: &KeyEvent) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn esc_and_a_letter_that_come_together_are_two_keys() {
+        let pressed = |code, modifiers| {
+            let messages = messages(&Event::Key(KeyEvent::new(code, modifiers)));
+            let key = |message| if let Message::Key(key) = message { Some(key) } else { None };
+            messages.into_iter().filter_map(key).collect::<Vec<_>>()
+        };
+        assert_eq!(pressed(KeyCode::Char('/'), KeyModifiers::ALT), [Key::Esc, Key::Char('/')]);
+        assert_eq!(pressed(KeyCode::Char('/'), KeyModifiers::NONE), [Key::Char('/')]);
+        assert_eq!(pressed(KeyCode::Char('c'), KeyModifiers::CONTROL), [Key::Ctrl('c')]);
+        assert_eq!(pressed(KeyCode::Left, KeyModifiers::ALT), [Key::Left]);
+    }
 
     #[test]
     fn a_dumb_terminal_is_told_what_it_lacks() {
