@@ -72,7 +72,7 @@ impl Query {
                     let value = value.ok_or_else(|| format!("{name} takes {takes}"))?;
                     query.option(names.last().copied().unwrap_or_default(), &value)?;
                 }
-                _ => query.bare(word)?,
+                _ => query.bare(&word)?,
             }
         }
         query.wish.calls = Calls::parse(&query.calls)?;
@@ -85,7 +85,7 @@ impl Query {
         match name {
             "--syscall" => self.add_calls(value),
             "--task" => {
-                self.wish.tasks.extend(list().map(filter::parse_task).collect::<Result<Vec<_>, _>>()?)
+                self.wish.tasks.extend(list().map(filter::parse_task).collect::<Result<Vec<_>, _>>()?);
             }
             "--errno" => {
                 self.wish.errnos.extend(list().map(filter::parse_errno).collect::<Result<Vec<_>, _>>()?);
@@ -114,14 +114,14 @@ impl Query {
         self.calls.push_str(calls);
     }
 
-    fn bare(&mut self, word: String) -> Result<(), String> {
-        let is_errno = word.len() > 1 && word.starts_with('E') && errno::number(&word).is_some();
+    fn bare(&mut self, word: &str) -> Result<(), String> {
+        let is_errno = word.len() > 1 && word.starts_with('E') && errno::number(word).is_some();
         match word.chars().next() {
-            Some('%' | '!') if word.len() > 1 => self.add_calls(&word),
+            Some('%' | '!') if word.len() > 1 => self.add_calls(word),
             // A class of calls that is being typed.
             Some('%' | '!') => {}
-            Some('/') => self.wish.paths.push(Pattern::new(&word)),
-            _ if is_errno => self.wish.errnos.push(filter::parse_errno(&word)?),
+            Some('/') => self.wish.paths.push(Pattern::new(word)),
+            _ if is_errno => self.wish.errnos.push(filter::parse_errno(word)?),
             _ => self.words.push(word.to_lowercase()),
         }
         Ok(())
