@@ -76,7 +76,7 @@ pub(super) fn appendix(incident: &Incident, caps: &[String]) -> Markup {
     let body = html! {
         h3 { "Left out of this page" }
         @if caps.is_empty() { p.none { "Nothing." } }
-        ul.caps { @for cap in caps { li { (cap) } } }
+        @else { ul.caps { @for cap in caps { li { (cap) } } } }
         (both(incident, about))
         h3 { "Terms" }
         dl.glossary {
@@ -111,10 +111,10 @@ fn about(side: Side) -> Markup {
             tr { th scope="row" { (if *class == Class::Syscall { "calls" } else { class.name() }) } td.number { (units::count(*n)) } }
         }
     };
-    let number = [("", false), ("number", true)];
+    let number = [("what", false), ("number", true)];
     html! {
-        (table(&side.titled("The host"), &[("", false), ("", false)], &facts))
-        (table(&side.titled("The file"), &[("", false), ("", false)], &header_rows))
+        (table(&side.titled("The host"), &[("fact", false), ("value", false)], &facts))
+        (table(&side.titled("The file"), &[("fact", false), ("value", false)], &header_rows))
         (table(&side.titled("Events of the file"), &number, &counts))
         @if let Some(summary) = trace.summary().filter(|s| !s.redacted.is_empty()) {
             @let rows = html! { @for (rule, n) in summary.redacted.iter().take(MANY) {

@@ -141,9 +141,7 @@ fn warnings(report: &Report) -> Markup {
 
 fn first_divergence(incident: &Incident, other: Side, divergence: &Divergence) -> Markup {
     let first = sides(incident).next();
-    let columns = [
-        ("", false),
-        ("at A", true),
+    let columns = [("in", false), ("at A", true),
         (if other.n == 1 { "at B" } else { "at the other" }, true),
         ("operation", false),
     ];
@@ -205,7 +203,7 @@ fn amounts(other: Side, report: &Report) -> Markup {
     html! {
         details {
             summary { "What was compared" }
-            (table(&format!("What was compared, trace {}", other.n), &[("", false), ("recording", true), ("other run", true)], &rows))
+            (table(&format!("What was compared, trace {}", other.n), &[("what", false), ("recording", true), ("other run", true)], &rows))
         }
     }
 }
