@@ -1,6 +1,6 @@
 //! What was replayed or compared, and how close it came.
 
-use super::kit::{Side, code, letter, name, section, sentence, sides, sign, table, tone_class};
+use super::kit::{Side, code, letter, letter_of, name, section, sentence, sides, sign, table, tone_class};
 use crate::incident::words;
 use crate::incident::{Compared, Incident, Role, Tone};
 use crate::text::units;
@@ -84,7 +84,7 @@ fn metrics(other: Side, metrics: &[Metric]) -> Markup {
             }
         }
     };
-    table(&format!("Metrics of trace {}", other.n), &columns, &rows)
+    table(&format!("Metrics of trace {}", letter_of(other.n)), &columns, &rows)
 }
 
 fn result(metric: &Metric) -> (Tone, &'static str) {
@@ -141,7 +141,9 @@ fn warnings(report: &Report) -> Markup {
 
 fn first_divergence(incident: &Incident, other: Side, divergence: &Divergence) -> Markup {
     let first = sides(incident).next();
-    let columns = [("in", false), ("at A", true),
+    let columns = [
+        ("in", false),
+        ("at A", true),
         (if other.n == 1 { "at B" } else { "at the other" }, true),
         ("operation", false),
     ];
@@ -155,7 +157,7 @@ fn first_divergence(incident: &Incident, other: Side, divergence: &Divergence) -
             @if let (Some(ns), Some(side)) = (divergence.a_ns, first) { ", at " (at(side, ns)) " of the recording" }
             @if let Some(ns) = divergence.b_ns { ", at " (at(other, ns)) " of the other run" }
         }
-        @if !divergence.context.is_empty() { (table(&format!("The operations around it, trace {}", other.n), &columns, &rows)) }
+        @if !divergence.context.is_empty() { (table(&format!("The operations around it, trace {}", letter_of(other.n)), &columns, &rows)) }
     }
 }
 
@@ -203,7 +205,7 @@ fn amounts(other: Side, report: &Report) -> Markup {
     html! {
         details {
             summary { "What was compared" }
-            (table(&format!("What was compared, trace {}", other.n), &[("what", false), ("recording", true), ("other run", true)], &rows))
+            (table(&format!("What was compared, trace {}", letter_of(other.n)), &[("what", false), ("recording", true), ("other run", true)], &rows))
         }
     }
 }

@@ -101,7 +101,8 @@ pub(super) fn slow(incident: &Incident) -> Markup {
             ("on", false),
             ("waited for", false),
             ("task", false),
-            ("began", false), ("event", false),
+            ("began", false),
+            ("event", false),
         ];
         let most = calls.rows.iter().map(|call| call.duration_ns).max().unwrap_or(0);
         let rows = html! { @for call in calls.rows.iter().take(ROWS) { (slow_row(side, call, most)) } };

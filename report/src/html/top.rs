@@ -151,19 +151,19 @@ fn figures_table(figures: &[Figure]) -> Markup {
             table.figures {
                 caption { "Figures of the traces" }
                 thead { tr {
-                    th scope="col" { "figure" }
-                    @for n in 0..traces {
-                        th.number scope="col" { (letter(n)) }
-                        @if n > 0 { th.number scope="col" { (letter(n)) " − " (letter(0)) } }
-                    }
+                    th scope="col" { "trace" }
+                    @for figure in figures { th.number scope="col" { (figure.name) } }
                 } }
                 tbody {
-                    @for figure in figures {
+                    @for n in 0..traces {
                         tr {
-                            th scope="row" { (figure.name) }
-                            @for (n, value) in figure.values.iter().enumerate() {
-                                td.number { (value) }
-                                @if n > 0 { td.number.difference { (figure.differences[n]) } }
+                            th scope="row" { (letter(n)) }
+                            @for figure in figures { td.number { (figure.values[n]) } }
+                        }
+                        @if n > 0 {
+                            tr {
+                                th scope="row" { (letter(n)) " − " (letter(0)) }
+                                @for figure in figures { td.number.difference { (figure.differences[n]) } }
                             }
                         }
                     }
