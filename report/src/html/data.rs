@@ -111,7 +111,7 @@ fn row(traced: &Traced, events: &Events, event: &Event, line: &str) -> Row {
     let (call, errno, peer) = match event {
         Event::Syscall(call) => {
             let peer = events.call(call).peer();
-            let errno = call.errno().map(|e| decode::errno_name(u32::from(e)));
+            let errno = call.errno().map(decode::errno_name);
             (events.call(call).name.to_owned(), errno, peer)
         }
         Event::Connection(connection) => (String::new(), None, Some(decode::address(&connection.peer))),

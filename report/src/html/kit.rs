@@ -5,6 +5,7 @@ use crate::incident::{Incident, Tone, Traced, after_start};
 use crate::text::units;
 use ctrace_analysis::EventId;
 use maud::{Markup, PreEscaped, html};
+use std::fmt::Write as _;
 
 /// One of the traces of a report, and what its links say.
 #[derive(Clone, Copy)]
@@ -168,7 +169,7 @@ pub(super) fn percent(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~:/,@".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

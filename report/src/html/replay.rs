@@ -7,6 +7,7 @@ use crate::text::units;
 use crate::verdict::{gate_text, how, number};
 use ctrace_analysis::{Cause, Divergence, Line, Metric, Profile, Report, SideInfo, Verdict};
 use maud::{Markup, html};
+use std::fmt::Write as _;
 
 /// Causes that are shown.
 const CAUSES: usize = 12;
@@ -113,11 +114,11 @@ fn cause_of(cause: &Cause) -> Markup {
         let mut text = format!("{} ×", units::count(a.count));
         for (what, ns) in [("in all", a.total_ns), ("p50", a.p50_ns), ("p99", a.p99_ns)] {
             if let Some(ns) = ns {
-                text.push_str(&format!(", {what} {}", words::time(ns)));
+                let _ = write!(text, ", {what} {}", words::time(ns));
             }
         }
         if let Some(bytes) = a.bytes {
-            text.push_str(&format!(", {}", units::bytes(bytes)));
+            let _ = write!(text, ", {}", units::bytes(bytes));
         }
         text
     };
@@ -178,9 +179,12 @@ fn context_line(first: Option<Side>, other: Side, line: &Line) -> Markup {
     }
 }
 
+/// A number of a side.
+type Amount = fn(&SideInfo) -> u64;
+
 /// What was compared.
 fn amounts(other: Side, report: &Report) -> Markup {
-    let of: [(&str, fn(&SideInfo) -> u64); 9] = [
+    let of: [(&str, Amount); 9] = [
         ("calls", |s| s.calls),
         ("compared one by one", |s| s.compared),
         ("counted only", |s| s.counted),

@@ -149,7 +149,7 @@ fn what_and_when(incident: &Incident, traced: &Traced) -> Vec<Fact> {
                 format!("{}, fired at {}", words::sentence(text), after_start(*t_ns)),
             )),
             DumpReason::Signal => {
-                facts.push(fact(Tone::Plain, "dumped", "because the recorder was sent SIGUSR1"))
+                facts.push(fact(Tone::Plain, "dumped", "because the recorder was sent SIGUSR1"));
             }
             DumpReason::Mark { text } => {
                 facts.push(fact(Tone::Plain, "dumped", format!("by a mark: {}", words::sentence(text))));
