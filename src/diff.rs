@@ -106,7 +106,10 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         reports.push((path, report));
     }
     if let Some(file) = junit_file {
-        file.write_whole(junit(&args.a, &reports).as_bytes())?;
+        let xml = junit(&args.a, &reports)
+            .context("writing the verdict as XML")
+            .map_err(|e| Failure::new(Exit::Internal, e))?;
+        file.write_whole(xml.as_bytes())?;
     }
     if let Some(file) = markdown_file {
         file.write_whole(markdown(&args.a, &reports).as_bytes())?;

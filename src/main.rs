@@ -8,6 +8,8 @@ mod diff;
 mod doctor;
 mod events;
 mod exit;
+mod export;
+mod import;
 mod info;
 mod mark;
 mod meeting;
@@ -24,6 +26,7 @@ mod replay;
 mod report;
 mod signals;
 mod verify;
+mod view;
 mod zone;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -70,8 +73,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Record(record::Args),
+    Import(import::Args),
     Info(info::Args),
     Events(events::Args),
+    Export(export::Args),
+    View(view::Args),
     Mark(mark::Args),
     Verify(verify::Args),
     Repair(repair::Args),
@@ -173,9 +179,12 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
     let whose = standing.whose();
     match command {
         Command::Record(args) => record::run(&args, whose, out),
+        Command::Import(args) => import::run(&args, out),
         Command::Info(args) => info::run(&args, out),
         Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),
+        Command::Export(args) => export::run(&args, out),
+        Command::View(args) => view::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, standing, out),
         Command::Repair(args) => repair::run(&args, out),

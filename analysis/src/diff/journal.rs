@@ -6,6 +6,7 @@ use super::{Rows, Told, conclude};
 use crate::gates::Gates;
 use crate::model::Missing;
 use crate::report::{Failures, Report, SideInfo, Verdict};
+use std::collections::BTreeMap;
 
 /// The account that the workers of a replay give of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +40,7 @@ const SOURCE: &str = "by the workers' journal";
 pub fn judge_journal(journal: &Journal, gates: &Gates) -> Report {
     let of = journal.recorded;
     let part = |n: u64| (of > 0).then(|| n as f64 / of as f64);
-    let mut rows = Rows { gates, rows: Vec::new() };
+    let mut rows = Rows { gates, unjudged: BTreeMap::new(), rows: Vec::new() };
     for name in Gates::metrics() {
         match name {
             "coverage" => {

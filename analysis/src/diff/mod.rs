@@ -26,6 +26,7 @@ mod warnings;
 mod words;
 
 use crate::gates::{self, Gates, Profile};
+use crate::lacks;
 use crate::model::Model;
 use crate::report::{Metric, Report, SideInfo, Verdict};
 use both::{Both, Run};
@@ -110,7 +111,9 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
     let never = Starved::default();
     let walked = walk::walk(models, &joint, &pairing, told.map_or(&never, |told| &told.starved), late_ns);
 
-    let mut rows = Rows { gates, rows: Vec::new() };
+    let (a, b) = (&recorded.missing.lacks, &replay.missing.lacks);
+    let unjudged = lacks::unjudged(a, b, gates.profile() == Profile::Synthetic);
+    let mut rows = Rows { gates, unjudged, rows: Vec::new() };
     let covered = metrics::coverage(models, &joint, &pairing, &counts, &mut rows);
     outcomes::semantic(models, &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
@@ -202,6 +205,8 @@ fn unanswered_gates(rows: &[Metric], gates: &Gates) -> Vec<String> {
 /// Collects metrics and applies their gates.
 struct Rows<'g> {
     gates: &'g Gates,
+    /// Metrics that say nothing of these runs, with the reason.
+    unjudged: BTreeMap<&'static str, &'static str>,
     rows: Vec<Metric>,
 }
 
@@ -221,7 +226,7 @@ impl Rows<'_> {
         note: String,
     ) {
         let pass = value.zip(gate).map(|(v, g)| gates::passes(name, v, g));
-        self.rows.push(Metric { name, value, gate, pass, n, unit, note });
+        self.add(Metric { name, value, gate, pass, n, unit, note });
     }
 
     /// A metric without unit whose gate more than its value decides on.
@@ -234,7 +239,16 @@ impl Rows<'_> {
         n: u64,
         note: String,
     ) {
-        self.rows.push(Metric { name, value, gate, pass, n, unit: "", note });
+        self.add(Metric { name, value, gate, pass, n, unit: "", note });
+    }
+
+    fn add(&mut self, metric: Metric) {
+        self.rows.push(match self.unjudged.get(metric.name) {
+            Some(why) => {
+                Metric { value: None, pass: None, n: 0, note: format!("not judged: {why}"), ..metric }
+            }
+            None => metric,
+        });
     }
 }
 
@@ -295,6 +309,9 @@ fn inconclusive(
             // A comparison that passes without it passes.
             let decides = share > MAX_LOSS && rows.iter().any(|row| row.pass == Some(false));
             if decides { reasons.push(text) } else { warnings.push(text) }
+        }
+        if let Some(why) = lacks::without_verdict(&model.missing.lacks) {
+            reasons.push(format!("{name} {why}"));
         }
         if model.missing.damaged > 0 {
             reasons.push(format!(

@@ -120,7 +120,7 @@ impl Call<'_> {
         Some(syscalls::failing_on(syscalls::Call::of(self.event.sysno), errno, about))
     }
 
-    pub(super) fn object(&self, id: ObjectId) -> String {
+    pub(crate) fn object(&self, id: ObjectId) -> String {
         let object = self.trace.object(id);
         super::object(self.trace, object, self.ends.of(object))
     }

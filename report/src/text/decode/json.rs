@@ -9,13 +9,7 @@ impl Call<'_> {
     /// The descriptor that the call is about, with what lies behind it.
     pub(crate) fn fd_json(&self) -> Value {
         let Some(id) = self.event.object else { return Value::Null };
-        let fd = if self.object_is_result() {
-            Some(self.event.ret)
-        } else {
-            let index = syscalls::args(self.name)
-                .and_then(|t| t.iter().position(|(_, k)| matches!(k, Kind::Fd | Kind::DirFd)));
-            index.filter(|i| self.kept(*i)).map(|i| i64::from(self.event.args[i] as i32))
-        };
+        let fd = self.fd();
         let object = self.trace.object(id);
         let text = self.object(id);
         let text_of = |a: &Option<SockAddr>| a.as_ref().map(super::address);
@@ -40,6 +34,16 @@ impl Call<'_> {
             }),
             _ => json!({"fd": fd, "kind": "other", "text": text}),
         }
+    }
+
+    /// The number of the descriptor that the call is about, or that it made.
+    pub(crate) fn fd(&self) -> Option<i64> {
+        if self.object_is_result() {
+            return Some(self.event.ret);
+        }
+        let index = syscalls::args(self.name)
+            .and_then(|t| t.iter().position(|(_, k)| matches!(k, Kind::Fd | Kind::DirFd)));
+        index.filter(|i| self.kept(*i)).map(|i| i64::from(self.event.args[i] as i32))
     }
 
     /// The descriptors that went with the call's messages.

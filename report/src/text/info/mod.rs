@@ -122,9 +122,12 @@ impl Info<'_> {
             rows.add("window", window_text(window, header.start_realtime_ns));
         }
         let host = &header.host;
-        rows.add(
-            "where",
-            format!(
+        let place = match host.facts.get("imported from") {
+            // A log of another tool does not tell.
+            Some(source) if host.cpus == 0 => {
+                format!("not known: made of {}", decode::plain(source.as_bytes()))
+            }
+            _ => format!(
                 "{}: Linux {} {}, {} CPUs, {}",
                 decode::plain(host.hostname.as_bytes()),
                 host.kernel,
@@ -132,7 +135,8 @@ impl Info<'_> {
                 host.cpus,
                 units::bytes(host.memory_bytes)
             ),
-        );
+        };
+        rows.add("where", place);
         if let Some(status) = trace.summary().and_then(|s| s.command_status) {
             rows.add("status", format!("the command {}", decode::command_status(status as u32)));
         }
