@@ -652,9 +652,7 @@ impl Trace {
     }
     /// The events as they lie in the file, without reading them.
     pub fn stretches(&self) -> impl Iterator<Item = Stretch> + '_ {
-        let ns = |ticks: u64| {
-            ticks.saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns)
-        };
+        let ns = |ticks: u64| ticks.saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns);
         self.entries.iter().filter_map(move |entry| {
             let (from_ns, to_ns) = (ns(entry.min_end), ns(entry.max_end));
             Some(Stretch { class: class_of(entry)?, from_ns, to_ns, events: entry.records.into() })
