@@ -23,10 +23,10 @@ pub(super) struct Amount {
 /// Amounts that are tried, until the data fit.
 pub(super) const AMOUNTS: [Amount; 7] = [
     Amount { events: usize::MAX, lanes: usize::MAX },
-    Amount { events: 2_000, lanes: 120 },
-    Amount { events: 1_000, lanes: 60 },
-    Amount { events: 500, lanes: 30 },
-    Amount { events: 200, lanes: 12 },
+    Amount { events: 2_000, lanes: 30 },
+    Amount { events: 1_000, lanes: 20 },
+    Amount { events: 500, lanes: 12 },
+    Amount { events: 200, lanes: 8 },
     Amount { events: 50, lanes: 4 },
     Amount { events: 0, lanes: 0 },
 ];
