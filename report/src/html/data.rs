@@ -97,7 +97,7 @@ pub(super) fn rows(traced: &Traced) -> Vec<Row> {
             events.learn(&before);
         }
         if let Some(line) = events.line(event) {
-            rows.push(row(traced, &events, event, line.trim_start()));
+            rows.push(row(traced, &events, event, &line));
         }
     }
     rows
@@ -117,6 +117,7 @@ fn row(traced: &Traced, events: &Events, event: &Event, line: &str) -> Row {
         Event::Connection(connection) => (String::new(), None, Some(decode::address(&connection.peer))),
         _ => (String::new(), None, None),
     };
+    let line = without_prefix(line, &comm, tid);
     let role = traced.picture.processes.rows.iter().find(|p| p.tgid == tgid).map(|p| words::name(&p.role));
     let duration_ns = event.end_ns().saturating_sub(event.start_ns());
     Row {
@@ -133,6 +134,13 @@ fn row(traced: &Traced, events: &Events, event: &Event, line: &str) -> Row {
         peer: peer.map(|peer| words::name(&peer)),
         text: words::sentence(line),
     }
+}
+
+/// A line of an event without its time and its task, which have places of their own.
+fn without_prefix<'a>(line: &'a str, comm: &str, tid: u32) -> &'a str {
+    let rest = line.trim_start().split_once(' ').map_or(line, |(_, rest)| rest.trim_start());
+    let who = format!("{}[{tid}]", if comm.is_empty() { "?" } else { comm });
+    rest.strip_prefix(who.as_str()).map_or(rest, str::trim_start)
 }
 
 /// The object, of which nothing is taken for markup.

@@ -40,22 +40,18 @@ fn events_of(side: Side, rows: &[Row]) -> Markup {
                 data-call=[(!row.call.is_empty()).then_some(&row.call)] data-errno=[row.errno.as_ref()]
                 data-peer=[row.peer.as_ref()] data-trace=(side.n) {
                 td { a.event href={"#event=" (row.id)} data-event=(row.id) data-trace=(side.n) { (after_start(row.t)) } }
-                td { (code(without_time(&row.text))) }
+                td { (side.task(&row.comm, row.tid)) }
+                td { (code(&row.text)) }
             }
         }
     };
     html! {
-        (table(&side.titled("Events"), &[("began", false), ("event", false)], &lines))
+        (table(&side.titled("Events"), &[("began", false), ("task", false), ("event", false)], &lines))
         p.more {
             (units::count(shown.len() as u64)) " of " (units::count(rows.len() as u64)) " in this file, chosen from "
             (units::count(side.traced.picture.sample.of)) "."
         }
     }
-}
-
-/// The line of an event without its first word, the time.
-fn without_time(line: &str) -> &str {
-    line.split_once(' ').map_or(line, |(_, rest)| rest.trim_start())
 }
 
 /// Commands that show the same.
