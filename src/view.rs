@@ -29,7 +29,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "VIEW")]
     view: Option<ViewName>,
     /// List only these events: options of `ctrace events` on one line, and words to look for
-    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     filter: String,
     /// Print the first screen as text
     #[arg(long)]

@@ -58,7 +58,11 @@ pub struct Options {
 }
 
 /// The core at its start, and what is to be done first.
-fn begin(shown: Vec<Shown>, options: &Options, size: (u16, u16)) -> Result<(App, Vec<Effect>, Vec<Arc<Trace>>), String> {
+fn begin(
+    shown: Vec<Shown>,
+    options: &Options,
+    size: (u16, u16),
+) -> Result<(App, Vec<Effect>, Vec<Arc<Trace>>), String> {
     let traces: Vec<Arc<Trace>> = shown.iter().map(|shown| Arc::clone(&shown.trace)).collect();
     let sides = shown.into_iter().map(|shown| Side::new(&shown.path, &shown.trace, shown.account)).collect();
     let (mut app, mut effects) = App::new(sides, options.view, size, options.colours);

@@ -10,7 +10,11 @@ use std::sync::mpsc::channel;
 ///
 /// # Errors
 /// A sentence when the filter makes no sense, or a bug ended a thread.
-pub fn once(shown: Vec<Shown>, options: &Options, (columns, lines): (u16, u16)) -> Result<Vec<String>, String> {
+pub fn once(
+    shown: Vec<Shown>,
+    options: &Options,
+    (columns, lines): (u16, u16),
+) -> Result<Vec<String>, String> {
     let (mut app, effects, traces) = begin(shown, options, (columns, lines))?;
     let (notes, told) = channel();
     let runner = Runner::new(&traces, &app, options.zone, notes);

@@ -331,7 +331,11 @@ impl App {
             View::Findings => match &side.told {
                 Told::Ready(account) => {
                     let count = account.findings.len() as u64;
-                    format!("{} · {}", units::plural(count, "finding"), units::plural(side.facts.events, "event"))
+                    format!(
+                        "{} · {}",
+                        units::plural(count, "finding"),
+                        units::plural(side.facts.events, "event")
+                    )
                 }
                 _ => units::plural(side.facts.events, "event"),
             },

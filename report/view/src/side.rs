@@ -214,7 +214,11 @@ impl Side {
 
     /// Whether the list is as long as it gets.
     pub(crate) fn is_listed(&self) -> bool {
-        if self.list.want.is_all() { self.pages.is_done() } else { self.list.searched == self.pages.all.len() }
+        if self.list.want.is_all() {
+            self.pages.is_done()
+        } else {
+            self.list.searched == self.pages.all.len()
+        }
     }
 
     /// The listed event at which somebody is.
@@ -315,7 +319,8 @@ impl Side {
         let from = self.top.saturating_sub(lines);
         let to = self.top.saturating_add(lines * 2).min(count);
         let ordinals = |from, to| (from..to).filter_map(|rank| self.listed().select(rank));
-        let screen_misses = ordinals(self.top, (self.top + lines).min(count)).any(|o| !self.rows.contains_key(&o));
+        let screen_misses =
+            ordinals(self.top, (self.top + lines).min(count)).any(|o| !self.rows.contains_key(&o));
         let near: Vec<u32> = ordinals(from, to).collect();
         if self.rows.len() > KEPT_ROWS {
             self.rows.retain(|ordinal, _| near.binary_search(ordinal).is_ok());

@@ -118,7 +118,8 @@ impl App {
             }
             let from_ns = self.alignment.of_first(side, self.window.from_ns);
             let to_ns = self.alignment.of_first(side, self.window.to_ns);
-            let is_there = state.fine.as_ref().is_some_and(|fine| (fine.from_ns, fine.to_ns) == (from_ns, to_ns));
+            let is_there =
+                state.fine.as_ref().is_some_and(|fine| (fine.from_ns, fine.to_ns) == (from_ns, to_ns));
             if !is_there && state.pages.is_done() {
                 // Until it was worked out, nothing is asked for twice.
                 state.fine = Some(Series::new(from_ns, to_ns, 0));

@@ -130,7 +130,11 @@ impl<'a> Events<'a> {
                 before => seconds(t_ns - before.unwrap_or(t_ns)),
             },
         };
-        format!("{}  {} ", self.paint.paint(Style::Dim, &time), self.paint.padded(Style::Cyan, who, self.who_columns))
+        format!(
+            "{}  {} ",
+            self.paint.paint(Style::Dim, &time),
+            self.paint.padded(Style::Cyan, who, self.who_columns)
+        )
     }
 
     fn aside(&self, t_ns: u64, who: &str, style: Style, text: &str) -> String {

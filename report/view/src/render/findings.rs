@@ -15,7 +15,9 @@ impl App {
     pub(super) fn draw_findings(&self, canvas: &mut Canvas<'_>, area: Rect, side: usize) {
         match &self.sides[side].told {
             Told::Working => canvas.line(area, 1, "working out what went wrong …", Look::Dim),
-            Told::Failed(why) => canvas.line(area, 1, &format!("findings cannot be worked out: {why}"), Look::Bad),
+            Told::Failed(why) => {
+                canvas.line(area, 1, &format!("findings cannot be worked out: {why}"), Look::Bad)
+            }
             Told::Ready(account) if account.findings.is_empty() => {
                 canvas.line(area, 1, "nothing that went wrong stands out", Look::Good);
             }

@@ -33,7 +33,12 @@ impl App {
         self.bars(canvas, area, (row, errors.max(1)), ("errors/s", column_ns), &bins, |bin| bin.errors);
         row += errors.max(1);
         let lost: u64 = bins.iter().map(|bin| bin.lost).sum();
-        canvas.line(area, row, &format!("lost {}", short(lost)), if lost > 0 { Look::Bad } else { Look::Dim });
+        canvas.line(
+            area,
+            row,
+            &format!("lost {}", short(lost)),
+            if lost > 0 { Look::Bad } else { Look::Dim },
+        );
         for (x, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.lost > 0) {
             debug_assert!(bin.lost > 0, "filtered");
             canvas.put(plot, plot.x + x as u16, plot.y + row, "▓", Look::Bad);
@@ -116,7 +121,15 @@ impl App {
     }
 
     /// A finding as a span with its name.
-    fn span(&self, canvas: &mut Canvas<'_>, area: Rect, plot: Rect, row: u16, finding: &Finding, side: usize) {
+    fn span(
+        &self,
+        canvas: &mut Canvas<'_>,
+        area: Rect,
+        plot: Rect,
+        row: u16,
+        finding: &Finding,
+        side: usize,
+    ) {
         let look = match finding.level {
             Level::Cause => Look::Bad,
             Level::Warning => Look::Warning,

@@ -33,7 +33,10 @@ fn a_finding_leads_to_its_event_and_the_event_tells_all() {
     assert!(chosen.starts_with('!'), "not told by its colour alone: {chosen}");
     let screen = stage.screen();
     assert!(screen.iter().any(|line| line.contains("── detail ")), "{screen:#?}");
-    assert!(screen.iter().any(|line| line.starts_with("errno") && line.contains("ECONNREFUSED")), "{screen:#?}");
+    assert!(
+        screen.iter().any(|line| line.starts_with("errno") && line.contains("ECONNREFUSED")),
+        "{screen:#?}"
+    );
 }
 
 #[test]
@@ -112,10 +115,13 @@ fn the_timeline_shows_what_happened_when_and_a_brush_limits_the_events() {
     let mut stage = Stage::new(vec![shop(START)], SMALL);
     stage.type_("2");
     let screen = stage.screen();
-    let line = |start: &str| screen.iter().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{screen:#?}"));
+    let line = |start: &str| {
+        screen.iter().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{screen:#?}"))
+    };
     assert!(line("calls/s").contains('█'));
     // Lost in the middle, and nowhere else.
-    let lost: Vec<usize> = line("lost 42").chars().enumerate().filter(|(_, c)| *c == '▓').map(|(at, _)| at).collect();
+    let lost: Vec<usize> =
+        line("lost 42").chars().enumerate().filter(|(_, c)| *c == '▓').map(|(at, _)| at).collect();
     assert_eq!(lost, [12 + 34], "{}", line("lost 42"));
     assert!(line(" 1 ").contains('━'));
     // From a quarter to the half.
@@ -296,7 +302,9 @@ fn help_lists_the_keys_and_any_key_closes_it() {
     let mut stage = Stage::new(vec![shop(START)], SMALL);
     stage.type_("?");
     let screen = stage.screen();
-    for word in ["findings", "timeline", "follow its task", "set mark a", "align by the clock", "any key closes this"] {
+    for word in
+        ["findings", "timeline", "follow its task", "set mark a", "align by the clock", "any key closes this"]
+    {
         assert!(screen.iter().any(|line| line.contains(word)), "{word}: {screen:#?}");
     }
     stage.type_("q");
