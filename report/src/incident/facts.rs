@@ -33,7 +33,7 @@ pub(crate) fn facts(incident: &Incident, traced: &Traced) -> Vec<Fact> {
     facts.push(fact(
         Tone::Plain,
         "written by",
-        format!("ctrace {}, read by ctrace {}", words::name(&traced.trace.header().writer), incident.version),
+        format!("{}, read by ctrace {}", words::name(&traced.trace.header().writer), incident.version),
     ));
     facts.extend(what_and_when(incident, traced));
     facts
