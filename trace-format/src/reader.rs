@@ -386,7 +386,10 @@ impl TraceFile {
                 Err(e) => return Err(io(e)),
             }
         }
-        Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        let hex = |byte: &u8| {
+            [byte >> 4, byte & 15].map(|half| char::from_digit(u32::from(half), 16).unwrap_or('0'))
+        };
+        Ok(digest.finalize().iter().flat_map(hex).collect())
     }
 
     /// Reads what is in front of the events. Intact parts of a damaged file can be read, see [`Trace::damage`].

@@ -269,7 +269,7 @@ fn luminance(hex: &str) -> f64 {
 
 /// The colours of a block of the style.
 fn colours(block: &str) -> std::collections::BTreeMap<String, String> {
-    let from = STYLE.find(block).unwrap();
+    let from = STYLE.find(block).unwrap() + block.len();
     let to = from + STYLE[from..].find("\n}").unwrap();
     let declared = STYLE[from..to].split(';').filter_map(|part| part.trim().split_once(':'));
     declared
