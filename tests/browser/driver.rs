@@ -129,6 +129,13 @@ impl Browser {
         value.as_f64().unwrap_or_else(|| panic!("no number but {value} from: {script}"))
     }
 
+    /// How many elements a selector finds.
+    pub(crate) fn count(&self, selector: &str) -> u64 {
+        let found =
+            self.run_with("return document.querySelectorAll(arguments[0]).length", &json!([selector]));
+        found.as_u64().unwrap()
+    }
+
     /// The hash of the address.
     pub(crate) fn hash(&self) -> String {
         self.text("return location.hash")

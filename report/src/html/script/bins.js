@@ -1,6 +1,7 @@
 // Values on the grid of a trace: which bins are shown, how they are thinned, and how two grids are compared.
 
 import { clampNumber } from "./numbers.js";
+import { niceStep } from "./ticks.js";
 
 /** @typedef {import("./types.js").Grid} Grid */
 /** @typedef {import("./types.js").Range} Range */
@@ -121,6 +122,38 @@ export function regridded(values, grid, onto) {
       weight += overlap;
     }
     return weight > 0 ? sum / weight : null;
+  });
+}
+
+/**
+ * How many bins a rate is taken over where bins are narrower than a reader can tell apart: of a few calls a bin, each
+ * would be a tooth of a comb.
+ * @param {Grid} grid
+ * @param {Range} view
+ * @param {number} most how many values the view has room for
+ */
+export function binsTogether(grid, view, most) {
+  const group = (view.to - view.from) / grid.width_ns / Math.max(most, 1);
+  return group <= 1 ? 1 : Math.ceil(niceStep(group, 1) - 1e-9);
+}
+
+/**
+ * Values over several bins each: the mean of what is known.
+ * @param {Values} values
+ * @param {number} group
+ * @returns {(number | null)[]}
+ */
+export function together(values, group) {
+  return Array.from({ length: Math.ceil(values.length / group) }, (_, at) => {
+    let sum = 0;
+    let known = 0;
+    for (let bin = at * group; bin < Math.min((at + 1) * group, values.length); bin += 1) {
+      const value = values[bin];
+      if (value === null || value === undefined) continue;
+      sum += value;
+      known += 1;
+    }
+    return known === 0 ? null : sum / known;
   });
 }
 

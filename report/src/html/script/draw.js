@@ -21,6 +21,8 @@ const NARROW = 520;
 const TOP = 6;
 const BOTTOM = 6;
 const LABEL_HEIGHT = 12;
+/** What is narrower is seen as a point. */
+const ALONE_PX = 4;
 const FONT = "11px system-ui, sans-serif";
 
 /**
@@ -190,52 +192,72 @@ export function drawTimeGrid(context, { view, width, height, colours }) {
 }
 
 /**
+ * A line as runs of points on the canvas; between two runs nothing is known.
+ * @param {Line} line
+ * @param {PlotFrame} frame
+ * @param {(value: number) => number} y
+ * @returns {[number, number][][]}
+ */
+function runsOf(line, frame, y) {
+  const { x0, x1 } = plotSpan(frame.width);
+  const time = timeScale(frame.view, frame.width);
+  const { grid, values } = line;
+  const [first, last] = binsIn(grid, frame.view);
+  const columns = Math.max(Math.round(x1 - x0), 1);
+  /** @type {[number, number][][]} */
+  const runs = [];
+  let isOpen = false;
+  const add = (/** @type {[number, number][]} */ ...points) => {
+    if (isOpen) runs.at(-1)?.push(...points);
+    else runs.push(points);
+    isOpen = true;
+  };
+  if (last - first > columns) {
+    for (const point of thinned(values, first, last, columns)) {
+      if (point === null) isOpen = false;
+      else add([time.x((point[0] + 0.5) * grid.width_ns), y(point[1])]);
+    }
+    return runs;
+  }
+  // Few bins: each is a step as wide as it is, and the last one ends with the trace.
+  for (let bin = first; bin < last; bin += 1) {
+    const value = values[bin];
+    if (value === null || value === undefined) {
+      isOpen = false;
+      continue;
+    }
+    const end = Math.min((bin + 1) * grid.width_ns, grid.duration_ns);
+    add([time.x(bin * grid.width_ns), y(value)], [time.x(end), y(value)]);
+  }
+  return runs;
+}
+
+/**
  * @param {Context} context
  * @param {Line} line
  * @param {PlotFrame} frame
  * @param {(value: number) => number} y
  */
 function strokeLine(context, line, frame, y) {
-  const { x0, x1 } = plotSpan(frame.width);
-  const time = timeScale(frame.view, frame.width);
-  const { grid, values } = line;
-  const [first, last] = binsIn(grid, frame.view);
-  const columns = Math.max(Math.round(x1 - x0), 1);
-  context.strokeStyle = line.isLimit ? frame.colours.limit : (frame.colours.curves[line.colour] ?? frame.colours.ink);
+  const colour = line.isLimit ? frame.colours.limit : (frame.colours.curves[line.colour] ?? frame.colours.ink);
+  context.strokeStyle = colour;
+  context.fillStyle = colour;
   context.lineWidth = line.key === frame.bold ? 2.5 : line.isLimit ? 1.5 : 1.4;
   context.setLineDash(line.isLimit ? [10, 5] : line.dash);
   context.lineJoin = "bevel";
   context.beginPath();
-  if (last - first > columns) {
-    let isDown = false;
-    for (const point of thinned(values, first, last, columns)) {
-      if (point === null) {
-        isDown = false;
-        continue;
-      }
-      const x = time.x((point[0] + 0.5) * grid.width_ns);
-      if (isDown) context.lineTo(x, y(point[1]));
-      else {
-        context.moveTo(x - 0.5, y(point[1]));
-        context.lineTo(x, y(point[1]));
-      }
-      isDown = true;
+  for (const run of runsOf(line, frame, y)) {
+    const [[left, begin] = [0, 0]] = run;
+    const [right] = run.at(-1) ?? [left];
+    if (right - left < ALONE_PX) {
+      // A value that stands alone is a dot: a pattern of dashes could leave it out.
+      const heights = run.map(([, at]) => at);
+      const top = Math.min(...heights);
+      context.fillRect(left - 1, top - 1, Math.max(right - left, 2.5), Math.max(...heights) - top + 2.5);
+      continue;
     }
-  } else {
-    // Few bins: each is a step as wide as it is, and the last one ends with the trace.
-    let isDown = false;
-    for (let bin = first; bin < last; bin += 1) {
-      const value = values[bin];
-      if (value === null || value === undefined) {
-        isDown = false;
-        continue;
-      }
-      const at = y(value);
-      if (isDown) context.lineTo(time.x(bin * grid.width_ns), at);
-      else context.moveTo(time.x(bin * grid.width_ns), at);
-      context.lineTo(time.x(Math.min((bin + 1) * grid.width_ns, grid.duration_ns)), at);
-      isDown = true;
-    }
+    context.moveTo(left, begin);
+    for (const [x, at] of run) context.lineTo(x, at);
   }
   context.stroke();
 }

@@ -3,8 +3,8 @@
 import { binsIn, extentOf, valueAt } from "./bins.js";
 import { button, el, roving, setAttributes, setText, svgEl } from "./dom.js";
 import { valueText } from "./numbers.js";
-import { isDrawn } from "./plots.js";
-import { chosenRange, cursorOf } from "./state.js";
+import { isDrawn, shownLine } from "./plots.js";
+import { chosenRange, cursorOf, shownRange } from "./state.js";
 
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").Line} Line */
@@ -31,13 +31,14 @@ function sample(line) {
  */
 export function legendValue(line, plot, state, isDifference) {
   if (line === undefined) return "";
+  const shown = shownLine(line, plot.unit, shownRange(state));
   const cursor = cursorOf(state);
   let value;
   if (cursor === null) {
-    const extent = extentOf(line.values, ...binsIn(line.grid, chosenRange(state)));
+    const extent = extentOf(shown.values, ...binsIn(shown.grid, chosenRange(state)));
     value = extent === null ? null : isDifference && -extent.low > extent.high ? extent.low : extent.high;
   } else {
-    value = valueAt(line.values, line.grid, cursor);
+    value = valueAt(shown.values, shown.grid, cursor);
   }
   if (value === null || value === undefined) return "–";
   const text = valueText(value, plot.unit);

@@ -127,7 +127,7 @@ export function valueText(value, unit) {
     case "share":
       return `${threeDigits(value * 100)} %`;
     case "cpus":
-      return `${threeDigits(value)} CPU`;
+      return `${threeDigits(Math.round(value * 1000) / 1000)} CPU`;
     case "count":
       return shortCount(value);
   }

@@ -1,6 +1,6 @@
 // What is drawn: the panels of all traces, put together by unit, with the look of each curve.
 
-import { differenceOf, commonGrid, extentOf } from "./bins.js";
+import { binsTogether, commonGrid, differenceOf, extentOf, together } from "./bins.js";
 
 /** @typedef {import("./types.js").Data} Data */
 /** @typedef {import("./types.js").Trace} Trace */
@@ -68,7 +68,7 @@ function shownUnit(kind, curve) {
  * @param {string} name
  */
 export function subjectOf(name) {
-  return name.replace(/^p\d+(?:\.\d+)?\s+/, "");
+  return name.replace(/^(?:p\d+(?:\.\d+)?|longest|median)\s+/, "");
 }
 
 /**
@@ -197,6 +197,34 @@ export function firstCurves(plot) {
   const ranked = [...peaks].filter(([key]) => !chosen.has(key)).sort((x, y) => y[1] - x[1]);
   for (const [key] of ranked.slice(0, CURVES_AT_FIRST)) chosen.add(key);
   return chosen;
+}
+
+/** Values that a plot has room for when they are rates. */
+const RATES = 200;
+/** @type {WeakMap<Line, { group: number, line: Line }>} what was last worked out; nothing that a reader changes */
+const coarser = new WeakMap();
+
+/**
+ * A line as a view shows it: rates over as many bins as can be told apart, all else as it is.
+ * @param {Line} line
+ * @param {ShownUnit} unit
+ * @param {import("./types.js").Range} view
+ * @returns {Line}
+ */
+export function shownLine(line, unit, view) {
+  const group = unit === "per-second" ? binsTogether(line.grid, view, RATES) : 1;
+  if (group === 1) return line;
+  const known = coarser.get(line);
+  if (known?.group === group) return known.line;
+  const { grid } = line;
+  const bins = Math.ceil(grid.bins / group);
+  const made = {
+    ...line,
+    grid: { ...grid, width_ns: grid.width_ns * group, bins },
+    values: together(line.values, group),
+  };
+  coarser.set(line, { group, line: made });
+  return made;
 }
 
 /**

@@ -7,7 +7,7 @@ import { drawOverlay, drawPlot, plotSpan, scaleFor, timeScale } from "./draw.js"
 import { chartKey, pointerBrush } from "./gestures.js";
 import { mountLegend } from "./legend.js";
 import { momentText } from "./numbers.js";
-import { firstCurves, isDrawn, plotsOf } from "./plots.js";
+import { firstCurves, isDrawn, plotsOf, shownLine } from "./plots.js";
 import { cursorOf, shownRange } from "./state.js";
 import { timeTicks } from "./ticks.js";
 
@@ -192,13 +192,16 @@ function mountPanel(app, plot, widthOf) {
     const width = widthOf();
     const view = shownRange(state);
     const isOn = (/** @type {{ key: string }} */ line) => isDrawn(state, first, line.key);
+    const look = (/** @type {import("./types.js").Line} */ line) => shownLine(line, plot.unit, view);
     // Both traces of a pair have one scale, or they could not be compared.
-    const both = plot.strips.filter((strip) => strip.trace !== null).flatMap((strip) => strip.lines.filter(isOn));
+    const both = plot.strips
+      .filter((strip) => strip.trace !== null)
+      .flatMap((strip) => strip.lines.filter(isOn).map(look));
     const shared = scaleFor(both, view, plot.unit, height / 32);
     for (const { strip, base } of strips) {
       const context = sized(base, width, height, app.density());
       if (context === null) continue;
-      const lines = strip.lines.filter(isOn);
+      const lines = strip.lines.filter(isOn).map(look);
       drawPlot(context, {
         lines,
         scale: strip.trace === null ? scaleFor(lines, view, plot.unit, height / 32) : shared,

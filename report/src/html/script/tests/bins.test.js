@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { binsIn, commonGrid, differenceOf, extentOf, regridded, thinned, valueAt } from "../bins.js";
+import {
+  binsIn,
+  binsTogether,
+  commonGrid,
+  differenceOf,
+  extentOf,
+  regridded,
+  thinned,
+  together,
+  valueAt,
+} from "../bins.js";
 
 /** @param {number} width_ns @param {number} bins */
 const grid = (width_ns, bins) => ({ width_ns, bins, duration_ns: width_ns * bins });
@@ -52,4 +62,10 @@ test("a difference is known where both are, on the wider bins, as far as both re
   assert.deepEqual(commonGrid(grid(10, 6), grid(20, 2)), { width_ns: 20, bins: 2, duration_ns: 40 });
   assert.deepEqual(differenceOf([1, 3, 5, null, 1, 1], grid(10, 6), [7, null], grid(20, 2)), [5, null]);
   assert.deepEqual(differenceOf([1, 2], grid(10, 2), [4, 2], grid(10, 2)), [3, 0]);
+});
+
+test("rates are taken over as many bins as can be told apart, over the same ones wherever the view begins", () => {
+  assert.equal(binsTogether(grid(10, 1500), { from: 0, to: 15_000 }, 200), 10);
+  assert.equal(binsTogether(grid(10, 1500), { from: 5000, to: 6000 }, 200), 1);
+  assert.deepEqual(together([0, 100, null, 0, 0, 0, null], 2), [50, 0, 0, null]);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { meanOf } from "../datatable.js";
-import { coloursOf, DASHES, firstCurves, plotsOf, subjectOf } from "../plots.js";
+import { coloursOf, DASHES, firstCurves, plotsOf, shownLine, subjectOf } from "../plots.js";
 
 const GRID = { width_ns: 10, bins: 3, duration_ns: 30 };
 
@@ -122,4 +122,15 @@ test("a row of a table is the mean of what is known", () => {
   const line = { key: "k", name: "n", values: [1, null, 5], grid: GRID, isLimit: false, colour: 0, dash: [] };
   assert.equal(meanOf(line, 0, 30), 3);
   assert.equal(meanOf(line, 10, 20), null);
+});
+
+test("only rates are taken over several bins, and the peak of a latency stays", () => {
+  const values = Array.from({ length: 1000 }, (_, bin) => (bin % 10 === 0 ? 100 : 0));
+  const grid = { width_ns: 10, bins: 1000, duration_ns: 10_000 };
+  const line = { key: "k", name: "n", values, grid, isLimit: false, colour: 0, dash: [] };
+  const rate = shownLine(line, "per-second", { from: 0, to: 10_000 });
+  assert.deepEqual([rate.grid.width_ns, rate.grid.bins, rate.values[0], rate.values[99]], [50, 200, 20, 0]);
+  assert.equal(shownLine(line, "per-second", { from: 0, to: 10_000 }), rate, "it is worked out once");
+  assert.equal(shownLine(line, "per-second", { from: 0, to: 1000 }), line);
+  assert.equal(shownLine(line, "ns", { from: 0, to: 10_000 }), line);
 });
