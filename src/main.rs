@@ -1,6 +1,7 @@
 //! The `ctrace` command: parse → resolve → run. One file per subcommand; all printing lives in [`output`].
 
 mod account;
+mod bundle;
 mod clock;
 mod completions;
 mod demo;
@@ -9,6 +10,7 @@ mod doctor;
 mod events;
 mod exit;
 mod export;
+mod gathered;
 mod import;
 mod info;
 mod mark;
@@ -86,6 +88,7 @@ enum Command {
     Replay(replay::Args),
     Diff(diff::Args),
     Report(report::Args),
+    Bundle(bundle::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -194,6 +197,7 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
         Command::Demo(args) => demo::run(&args, whose, out),
         Command::Diff(args) => diff::run(&args, out),
         Command::Report(args) => report::run(&args, out),
+        Command::Bundle(args) => bundle::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
         Command::Man => completions::man(Cli::command(), out),
     }

@@ -1,15 +1,13 @@
 //! `ctrace report`: what a trace tells, as one file for people.
 
-use crate::diff::{self, ProfileName};
+use crate::diff::ProfileName;
 use crate::exit::{Exit, Failure};
+use crate::gathered::Gathered;
 use crate::output::{Output, Shape};
-use crate::{account, read, units, zone};
-use anyhow::Context;
-use ctrace_analysis::picture::Picture;
-use ctrace_analysis::{Account, Overview, REPLAY_OF, Report};
-use ctrace_format::{State, Trace, TraceFile};
+use crate::{units, zone};
+use ctrace_format::TraceFile;
 use ctrace_report::html::{Page, page};
-use ctrace_report::incident::{Compared, Incident, Role, Traced, first_sentence, markdown};
+use ctrace_report::incident::{first_sentence, markdown};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -49,18 +47,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// A trace that was read, and what was worked out of it.
-struct Read {
-    name: String,
-    path: PathBuf,
-    sha256: Option<String>,
-    trace: Trace,
-    overview: Overview,
-    account: Account,
-    picture: Picture,
-    role: Role,
-}
-
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let zone = zone::here(out);
     let files = std::iter::once(&args.file)
@@ -72,25 +58,19 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     crate::keep_inputs(&files.iter().collect::<Vec<_>>(), &output)?;
     let written = crate::output(&output, &crate::taken(args.force), out)?;
     crate::give_up(&[&output])?;
-    let compared = compare(args, &files, out)?;
-    let mut traces = Vec::new();
-    for (at, file) in files.into_iter().enumerate() {
-        traces.push(look(args, at, file, out)?);
-    }
-    let traced: Vec<Traced> = traces.iter().map(Read::traced).collect();
-    let compared: Vec<Compared> =
-        compared.iter().enumerate().map(|(at, report)| Compared { b: at + 1, report }).collect();
-    let title = args.title.as_deref().unwrap_or_else(|| traced.first().map_or("", |first| first.name));
-    let incident =
-        Incident { title, traces: &traced, compared: &compared, zone, version: env!("CARGO_PKG_VERSION") };
-    let (text, sections, caps) = if is_markdown {
-        (markdown(&incident), Vec::new(), Vec::new())
-    } else {
-        let Page { html, sections, caps } = page(&incident);
-        (html, sections, caps)
-    };
+    let paths = std::iter::once(&args.file).chain(&args.diff).cloned();
+    let gathered = Gathered::of(paths.zip(files).collect(), args.profile, out)?;
+    let made = gathered.show(args.title.as_deref(), zone, |incident| {
+        let first = first_sentence(incident);
+        if is_markdown {
+            (markdown(incident), Vec::new(), Vec::new(), first)
+        } else {
+            let Page { html, sections, caps } = page(incident);
+            (html, sections, caps, first)
+        }
+    });
+    let (text, sections, caps, (word, sentence)) = made;
     let path = written.write_whole(text.as_bytes())?;
-    let (word, sentence) = first_sentence(&incident);
     out.say(&format!("{word}: {sentence}"));
     out.say(&format!("{}: {}", path.display(), units::bytes(text.len() as u64)));
     if args.json {
@@ -100,79 +80,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
                 "type": "report", "path": path, "format": if is_markdown { "markdown" } else { "html" },
                 "bytes": text.len(), "sections": sections, "left_out": caps,
                 "first": {"word": word, "sentence": sentence},
-                "traces": traces.iter().map(Read::json).collect::<Vec<_>>(),
+                "traces": gathered.json(),
             }),
         )?;
     }
     Ok(Exit::Done)
-}
-
-/// Compares the first file with each of the others.
-fn compare(args: &Args, files: &[TraceFile], out: &mut Output) -> Result<Vec<Report>, Failure> {
-    let [first, others @ ..] = files else { return Ok(Vec::new()) };
-    if others.is_empty() {
-        return Ok(Vec::new());
-    }
-    // Said when they are read for the report: what is wrong with them.
-    let first = first.again()?.read()?;
-    let redaction = first.header().redaction.clone();
-    let a = diff::model(&args.file, &first.rebased())?;
-    let mut reports = Vec::new();
-    for file in others {
-        let trace = file.again()?.read()?;
-        if diff::strangers(&redaction, &trace.header().redaction) {
-            out.warn(diff::STRANGERS);
-        }
-        let is_replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
-        let b = diff::model(file.path(), &trace.rebased())?;
-        reports.push(ctrace_analysis::diff(&a, &b, &diff::gates(args.profile.of(is_replay), &[])?));
-    }
-    Ok(reports)
-}
-
-/// Reads a file and works out everything that is shown of it.
-fn look(args: &Args, at: usize, file: TraceFile, out: &mut Output) -> Result<Read, Failure> {
-    let path = if at == 0 { args.file.clone() } else { args.diff[at - 1].clone() };
-    let sha256 = file.sha256()?;
-    let trace = read(file, out)?;
-    let overview = Overview::of(&trace);
-    let account = match account::kept(&trace) {
-        Some(account) => account,
-        None => account::anew(&path, &trace)?,
-    };
-    let picture = Picture::of(&trace, &account)
-        .with_context(|| format!("drawing {}", path.display()))
-        .map_err(|e| Failure::new(Exit::BadTrace, e))?;
-    let is_replay = trace.header().host.facts.contains_key(REPLAY_OF);
-    let role = match (at, is_replay) {
-        (_, true) => Role::Replay,
-        (0, false) => Role::Recording,
-        _ => Role::Other,
-    };
-    let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
-    let name = if path == Path::new("-") { "standard input".to_owned() } else { name.into_owned() };
-    // A file that still grows has no hash that anybody could check.
-    let sha256 = Some(sha256).filter(|_| trace.state() != State::Live);
-    Ok(Read { name, path, sha256, trace, overview, account, picture, role })
-}
-
-impl Read {
-    fn traced(&self) -> Traced<'_> {
-        Traced {
-            name: &self.name,
-            path: &self.path,
-            sha256: self.sha256.as_deref(),
-            trace: &self.trace,
-            overview: &self.overview,
-            account: &self.account,
-            picture: &self.picture,
-            role: self.role,
-        }
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({"path": self.path, "sha256": self.sha256, "role": self.role.name()})
-    }
 }
 
 /// Whether an output of this name is to be Markdown.

@@ -31,6 +31,8 @@ pub enum Shape {
     Demo,
     /// A report that was written: `report`.
     Report,
+    /// A bundle that was written: `bundle`.
+    Bundle,
     /// Why a command could not do its work: any.
     Error,
 }
@@ -49,6 +51,7 @@ impl Shape {
             | Self::Doctor
             | Self::Demo
             | Self::Report
+            | Self::Bundle
             | Self::Error => 1,
         }
     }

@@ -56,7 +56,11 @@ fn a_report_lies_beside_its_trace_and_replaces_nothing() {
     let told = report(&[text(&trace)]).expect(0);
     let json = told.json();
     let page = dir.path().join("small.html");
-    assert_eq!((&json["type"], &json["schema"], &json["format"]), (&"report".into(), &1.into(), &"html".into()), "{json}");
+    assert_eq!(
+        (&json["type"], &json["schema"], &json["format"]),
+        (&"report".into(), &1.into(), &"html".into()),
+        "{json}"
+    );
     assert_eq!(json["path"], text(&page));
     let html = std::fs::read_to_string(&page).unwrap();
     assert_eq!(json["bytes"], html.len());
@@ -83,7 +87,9 @@ fn a_report_is_markdown_for_those_who_want_it_so() {
     let _host = shared();
     let dir = tempfile::tempdir().unwrap();
     let Some(trace) = recorded(dir.path(), "small.ctr", &[]) else { return };
-    for (words, name) in [(&["--markdown"][..], "small.md"), (&["-o", text(&dir.path().join("ticket.md"))], "ticket.md")] {
+    for (words, name) in
+        [(&["--markdown"][..], "small.md"), (&["-o", text(&dir.path().join("ticket.md"))], "ticket.md")]
+    {
         let json = report(&[&[text(&trace)], words].concat()).expect(0).json();
         let path = dir.path().join(name);
         assert_eq!((&json["format"], &json["path"]), (&"markdown".into(), &text(&path).into()), "{json}");

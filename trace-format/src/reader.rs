@@ -355,6 +355,18 @@ impl TraceFile {
         Ok(file.take(bytes.end - bytes.start))
     }
 
+    /// Length of the trace, unpacked, bytes.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn bytes(&self) -> io::Result<u64> {
+        match &self.place {
+            None => self.file.metadata().map(|found| found.len()),
+            Some(Place::Copied(copy)) => copy.metadata().map(|found| found.len()),
+            Some(Place::Within(range)) => Ok(range.end - range.start),
+        }
+    }
+
     /// Whether this path leads to the same file, by whatever name: an output there would replace it.
     pub fn is_at(&self, path: &Path) -> bool {
         outfile::is_at(&self.file, &self.path, path)
