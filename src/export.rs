@@ -1,9 +1,11 @@
 //! `ctrace export`: a trace in the formats of other tools.
 
+mod pair;
 mod tables;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output, Shape};
+use crate::serve::{PERFETTO_PORT, PERFETTO_UI, Served, Server};
 use crate::{account, units, zone};
 use ctrace_format::{Filter, OutFile, ReadError, Sink, Trace, TraceFile};
 use ctrace_report::Paint;
@@ -12,19 +14,25 @@ use ctrace_report::text::Events;
 use ctrace_report::text::when::{self, When, Zone};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Write a trace in a format that other tools read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   ctrace export incident.ctr --format perfetto       incident.pftrace, for ui.perfetto.dev
+  ctrace export incident.ctr --format perfetto --serve      no file: prints an address to open
+  ctrace export incident.ctr --format perfetto --with incident.replay.ctr -o pair.tar
+  ctrace export incident.ctr --format perfetto --since 2s --until 4s
   ctrace export incident.ctr --format jsonl | jq 'select(.errno)'
   ctrace export incident.ctr --format jsonl --since 2s --until 4.5s -o part.jsonl
   ctrace export incident.ctr --format parquet        incident-parquet/syscalls.parquet, …
-  duckdb -c \"select name, count(*) from 'incident-parquet/syscalls.parquet' group by 1\"
+  duckdb -c \"select name, count(*) from 'incident-parquet/syscalls.parquet' group by name\"
   ctrace export --columns                            the tables and columns of parquet")]
+#[allow(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(crate) struct Args {
     /// The trace
     #[arg(required_unless_present = "columns")]
@@ -35,6 +43,12 @@ pub(crate) struct Args {
     /// What to write; `-`: the standard output [default: the name of the trace with another ending; of jsonl: `-`]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
+    /// Of perfetto: a TAR with this trace and another run of it, a replay, on one timeline
+    #[arg(long, value_name = "REPLAY", conflicts_with_all = ["since", "until"])]
+    with: Option<PathBuf>,
+    /// Of perfetto: write no file, but hand it to ui.perfetto.dev in a browser of this machine, once
+    #[arg(long, conflicts_with_all = ["output", "with", "json"])]
+    serve: bool,
     /// Replace a file of that name, if it is yours; without this, the next free name is taken
     #[arg(long)]
     force: bool,
@@ -66,7 +80,7 @@ enum Format {
     Jsonl,
     /// A timeline for ui.perfetto.dev and its trace processor
     Perfetto,
-    /// Tables for DuckDB, pandas and others, in a directory: one for each class of events
+    /// Tables for `DuckDB`, pandas and others, in a directory: one for each class of events
     Parquet,
 }
 
@@ -134,6 +148,18 @@ struct Done {
     more: Vec<(&'static str, serde_json::Value)>,
 }
 
+impl Done {
+    /// A timeline.
+    fn add(&mut self, written: &perfetto::Written) {
+        for (class, count) in &written.events {
+            *self.events.entry(class.name()).or_default() += count;
+        }
+        self.counted += written.counted;
+        self.lost += written.lost;
+        self.unreadable += written.unreadable;
+    }
+}
+
 /// Where an export goes.
 enum Target {
     Stdout,
@@ -147,7 +173,7 @@ fn place(args: &Args, format: Format, trace: &Path) -> Option<PathBuf> {
         Some(path) if path == Path::new("-") => None,
         Some(path) => Some(path.clone()),
         None if format == Format::Jsonl => None,
-        None => Some(default_name(trace, format.ending())),
+        None => Some(default_name(trace, if args.with.is_some() { ".tar" } else { format.ending() })),
     }
 }
 
@@ -195,11 +221,32 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     };
     let wants_zone = [args.since, args.until].iter().flatten().any(|when| when.is_local());
     let zone = if wants_zone { zone::here(out) } else { Zone::UTC };
+    if args.with.is_some() && format != Format::Perfetto {
+        return Err(Failure::say(Exit::Usage, "--with is for --format perfetto"));
+    }
+    if args.serve {
+        if format != Format::Perfetto {
+            return Err(Failure::say(Exit::Usage, "--serve is for --format perfetto"));
+        }
+        return serve(args, path, zone, out);
+    }
     let file = TraceFile::open(path)?;
+    let other = args.with.as_deref().map(TraceFile::open).transpose()?;
     let place = place(args, format, path);
+    if let (Some(other), Some(place)) = (&other, &place) {
+        crate::keep_inputs(&[other], place)?;
+    }
     let target = target(args, format, &file, place.as_deref(), out)?;
     let outputs: Vec<&Path> = place.as_deref().into_iter().collect();
     crate::give_up(&outputs)?;
+    if let Some(other) = other {
+        let Target::File(made) = target else {
+            return Err(Failure::say(Exit::Usage, "an archive is no stream: name a file, -o pair.tar"));
+        };
+        let (done, path) = pair::write(args, (file, other), made, out)?;
+        summarise(args, format, &done, Some(&path), out)?;
+        return Ok(Exit::Done);
+    }
     let trace = crate::read(file, out)?;
     let filter = filter(args, &trace, zone)?;
     let (done, path) = match target {
@@ -220,6 +267,38 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         }
     };
     summarise(args, format, &done, path.as_deref(), out)?;
+    Ok(Exit::Done)
+}
+
+/// How long a browser is waited for.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Hands the timeline to Perfetto's page, from a file without a name.
+fn serve(args: &Args, path: &Path, zone: Zone, out: &mut Output) -> Result<Exit, Failure> {
+    let trace = crate::open(path, out)?;
+    let filter = filter(args, &trace, zone)?;
+    let mut name = path.file_stem().unwrap_or("trace".as_ref()).to_string_lossy().into_owned();
+    name.push_str(Format::Perfetto.ending());
+    let server = Server::bind(PERFETTO_PORT, &name).map_err(|error| {
+        let what = format!("port {PERFETTO_PORT} of 127.0.0.1, the only one that Perfetto's page may ask");
+        Failure::new(Exit::Host, anyhow::Error::new(error).context(what))
+            .fix("end what has the port, often a trace_processor or another --serve; or write a file and open it there")
+    })?;
+    let window_ns = (args.since.is_some() || args.until.is_some()).then(|| {
+        let start_ns = trace.header().start_boottime_ns;
+        let to_ns = filter.to_ns.unwrap_or_else(|| trace.end_ns());
+        (start_ns.saturating_add(filter.from_ns.unwrap_or(0)), start_ns.saturating_add(to_ns))
+    });
+    let mut sink = BufWriter::with_capacity(BLOCK, tempfile::tempfile()?);
+    timeline(args, &trace, filter, &mut sink)?;
+    let file = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
+    out.data(&server.in_perfetto(window_ns))?;
+    out.flush()?;
+    out.say("open this address in a browser of this machine; it is handed out once, and nothing leaves the machine");
+    let served = Served { content_type: "application/octet-stream", origin: Some(PERFETTO_UI), file: &file };
+    server.serve_once(&served, PATIENCE).map_err(|error| {
+        Failure::new(Exit::Output, anyhow::Error::new(error).context("serving the timeline"))
+    })?;
     Ok(Exit::Done)
 }
 
@@ -288,13 +367,9 @@ fn timeline(args: &Args, trace: &Trace, filter: Filter, sink: &mut dyn Write) ->
     let findings = findings(&args.file()?, trace)?;
     let export = perfetto::Export { trace, findings: &findings, moments: &[], filter };
     let written = perfetto::write(&export, sink)?;
-    Ok(Done {
-        events: written.events.iter().map(|(class, n)| (class.name(), *n)).collect(),
-        counted: written.counted,
-        lost: written.lost,
-        unreadable: written.unreadable,
-        more: vec![("flows", json!(written.flows)), ("findings", json!(findings.len()))],
-    })
+    let mut done = Done::default();
+    done.add(&written);
+    Ok(Done { more: vec![("flows", json!(written.flows)), ("findings", json!(findings.len()))], ..done })
 }
 
 fn summarise(
@@ -322,10 +397,10 @@ fn summarise(
     let Some(path) = path else { return Ok(()) };
     let mut line = format!("{}: {}", path.display(), units::plural(events, "event"));
     if done.counted > 0 {
-        line.push_str(&format!(", {} counted", units::plural(done.counted, "call")));
+        let _ = write!(line, ", {} counted", units::plural(done.counted, "call"));
     }
     if done.lost > 0 {
-        line.push_str(&format!(", {} lost", units::count(done.lost)));
+        let _ = write!(line, ", {} lost", units::count(done.lost));
     }
     out.say(&line);
     if format == Format::Perfetto {

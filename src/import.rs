@@ -4,7 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape};
 use crate::redact::Redact;
 use crate::units;
-use ctrace_analysis::RuledOut;
+use ctrace_analysis::{End, RuledOut, Watch};
 use ctrace_format::{
     ClockAnchor, Event, Header, Host, OutFile, ReadError, Summary, TraceFile, TraceWriter, WriteOptions,
 };
@@ -203,13 +203,17 @@ fn import(
 ) -> Result<Exit, Failure> {
     let mut options = WriteOptions::default();
     options.redact = Some(args.redact.into());
-    let mut writer = TraceWriter::create_in(trace, &header(survey), options)?;
+    let header = header(survey);
+    let mut writer = TraceWriter::create_in(trace, &header, options)?;
+    writer.keep_known();
+    let mut watch = Watch::new(&header);
     if survey.times == Times::Epoch {
         let realtime_ns = survey.start_realtime_ns();
         writer.push(&Event::Anchor(ClockAnchor { t_ns: 0, monotonic_ns: 0, realtime_ns }))?;
     }
     let progress = crate::progress::spinner(out, !args.json);
-    let told = ctrace_import::import(survey, logs, &mut writer, &mut |lines| {
+    let mut shown = |event: &Event, known: &TraceWriter| watch.event(event, known);
+    let told = ctrace_import::import(survey, logs, &mut writer, &mut shown, &mut |lines| {
         progress.set_message(format!("{} read", units::plural(lines, "line")));
     });
     progress.finish_and_clear();
@@ -220,6 +224,10 @@ fn import(
         Err(ImportError::Write(error)) => return Err(error.into()),
     };
     writer.unlearnt(&unlearnt(&told, &args.logs))?;
+    let account = watch.finish(End { duration_ns: told.duration_ns, containers: &[] });
+    if let Some(account) = crate::account::to_keep(&account) {
+        writer.account(account)?;
+    }
     let finished = writer.finish(&Summary {
         duration_ns: told.duration_ns,
         ended: "end of the log".to_owned(),

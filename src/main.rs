@@ -24,6 +24,7 @@ mod redact;
 mod repair;
 mod replay;
 mod report;
+mod serve;
 mod signals;
 mod verify;
 mod view;

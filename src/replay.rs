@@ -79,7 +79,9 @@ impl Mode {
 fn told_enough(path: &Path, trace: &Trace, mode: Mode) -> Result<(), Failure> {
     let lacks = Lack::of(trace.header());
     let paced = matches!(mode, Mode::Resource);
-    let Some(why) = without_replay(&lacks, paced) else { return Ok(()) };
+    // What no mode can do without comes first.
+    let why = without_replay(&lacks, false).or_else(|| without_replay(&lacks, paced));
+    let Some(why) = why else { return Ok(()) };
     let failure =
         Failure::say(Exit::Inconclusive, format_args!("{} cannot be replayed: {why}", path.display()));
     Err(failure.fix(if paced && without_replay(&lacks, false).is_none() {

@@ -29,7 +29,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "VIEW")]
     view: Option<ViewName>,
     /// List only these events: options of `ctrace events` on one line, and words to look for
-    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     filter: String,
     /// Print the first screen as text
     #[arg(long)]
@@ -99,10 +105,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let files = paths.iter().map(|path| TraceFile::open(path)).collect::<Result<Vec<_>, _>>()?;
     give_up(&[])?;
     let mut shown = Vec::new();
-    for (path, file) in paths.iter().zip(files) {
+    for file in files {
+        let path = file.path().to_owned();
         let trace = read(file, out)?;
         let account = account::kept(&trace);
-        shown.push(Shown { path: PathBuf::from(path), trace: Arc::new(trace), account });
+        shown.push(Shown { path, trace: Arc::new(trace), account });
     }
     // Somebody who asks for events has them first.
     let first = if args.filter.is_empty() { View::Findings } else { View::Events };

@@ -71,6 +71,9 @@ pub fn ruled_out(lacks: &[Lack]) -> Vec<RuledOut> {
     if let Some(why) = without_verdict(lacks) {
         out.push(whole("diff", &format!("inconclusive, for it {why}")));
     }
+    if lacks.contains(&Lack::Durations) {
+        out.push(whole("info --slow", "how long calls took is not in it (strace -T tells it)"));
+    }
     for (metric, why) in unjudged(lacks, &[], false) {
         match out.iter_mut().find(|ruled| ruled.command == "diff" && ruled.why == why) {
             Some(ruled) => ruled.metrics.push(metric),
@@ -102,7 +105,10 @@ mod tests {
         let names = |lacks: &[Lack]| -> Vec<&str> { ruled_out(lacks).iter().map(|r| r.command).collect() };
         assert_eq!(names(&[]), [""; 0]);
         assert_eq!(names(&[Lack::Pace]), ["diff"]);
-        assert_eq!(names(&[Lack::Pace, Lack::Durations]), ["replay --mode resource", "diff", "diff"]);
+        assert_eq!(
+            names(&[Lack::Pace, Lack::Durations]),
+            ["replay --mode resource", "info --slow", "diff", "diff"]
+        );
         assert_eq!(names(&[Lack::Children]), ["replay", "diff"]);
         let times = ruled_out(&[Lack::Times]);
         assert_eq!(times[1].metrics.len(), LATENCY.len() + MOMENTS.len());

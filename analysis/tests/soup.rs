@@ -5,7 +5,8 @@
 mod common;
 
 use common::Run;
-use ctrace_analysis::{Gates, Model, Profile, Verdict, account, diff};
+use ctrace_analysis::picture::{MAX_BINS, Map, PanelKind, Picture, Sample};
+use ctrace_analysis::{CallCounts, Gates, Model, Profile, Verdict, account, diff};
 use ctrace_format::{Abi, Connection, ConnectionKind};
 use ctrace_format::{
     Detail, Event, Object, Process, ProcessKind, SockAddr, SockCookie, Syscall, SyscallFlags, Sysno, TaskId,
@@ -141,6 +142,60 @@ fn check(a: &Model, b: &Model) {
         }
         assert_eq!(report.verdict == Verdict::Match, report.reasons.is_empty(), "{report:#?}");
         serde_json::to_string(&report).unwrap();
+    }
+}
+
+/// A picture has its bounds, its positions exist, and its sums are those of the trace.
+fn check_picture(trace: &ctrace_format::Trace) {
+    let picture = Picture::of(trace, &account(trace).unwrap()).unwrap();
+    let grid = picture.grid;
+    assert!((1..=MAX_BINS).contains(&grid.bins));
+    let sum = |kind: PanelKind| {
+        let panel = picture.panels.iter().find(|panel| panel.kind == kind).unwrap();
+        let values = panel.series.iter().flat_map(|curve| curve.values.iter().flatten());
+        values.sum::<f64>() * grid.width_ns as f64 / 1e9
+    };
+    let counts = CallCounts::of(trace);
+    let calls: u64 = counts.calls().iter().map(|call| call.count).sum();
+    let errors: u64 = counts.errors().iter().map(|error| error.count).sum();
+    assert!((sum(PanelKind::Calls) - calls as f64).abs() < 1e-6 * (1 + calls) as f64, "{calls} calls");
+    assert!((sum(PanelKind::Errors) - errors as f64).abs() < 1e-6 * (1 + errors) as f64, "{errors} errors");
+    assert_eq!(picture.errors.rows.iter().map(|row| row.count).sum::<u64>(), errors);
+    assert_eq!(picture.processes.rows.iter().map(|row| row.calls).sum::<u64>(), calls);
+    for panel in &picture.panels {
+        assert_eq!(panel.series.is_empty(), panel.empty.is_some(), "{panel:?}");
+        for curve in &panel.series {
+            assert_eq!(curve.values.len(), grid.bins);
+            assert!(curve.values.iter().flatten().all(|v| v.is_finite() && *v >= 0.0), "{curve:?}");
+        }
+    }
+    for lane in &picture.lanes.rows {
+        assert!(lane.from_ns <= lane.to_ns);
+        assert!(lane.stretches.iter().all(|s| s.from_ns <= s.to_ns), "{lane:?}");
+        assert!(
+            lane.mixed.is_sorted_by_key(|m| m.0) && lane.mixed.iter().all(|m| (m.0 as usize) < grid.bins)
+        );
+    }
+    assert!(picture.map.nodes.len() <= Map::MAX_NODES);
+    let nodes = picture.map.nodes.len();
+    assert!(
+        picture.map.edges.iter().all(|e| e.from < nodes && e.to < nodes && e.failed <= e.count.max(e.failed))
+    );
+    assert!(picture.processes.rows.iter().enumerate().all(|(at, row)| row.parent.is_none_or(|p| p < at)));
+    assert!(
+        picture.sample.events.len() <= Sample::MAX && picture.sample.events.len() as u64 <= picture.sample.of
+    );
+    assert!(picture.sample.events.is_sorted_by_key(Event::end_ns));
+    assert_eq!(picture, Picture::of(trace, &account(trace).unwrap()).unwrap(), "twice the same");
+    serde_json::to_string(&(&picture.panels, &picture.lanes, &picture.errors, &picture.spans)).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_events_have_a_picture(x in raw()) {
+        check_picture(&build(&x).finish());
     }
 }
 

@@ -75,6 +75,11 @@ impl Document {
         Self(line(report))
     }
 
+    /// An event that says which `schema` it has itself.
+    pub(crate) fn of_event(event: &impl Serialize) -> Self {
+        Self(line(event))
+    }
+
     /// The object on a line, without its end.
     pub fn line(&self) -> &str {
         &self.0

@@ -17,6 +17,7 @@ mod json;
 mod markdown;
 mod paint;
 pub mod perfetto;
+pub mod tar;
 pub mod text;
 pub mod verdict;
 

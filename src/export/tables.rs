@@ -5,9 +5,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use ctrace_format::{Filter, Trace};
 use ctrace_parquet::{Error, TABLES, is_table};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -69,7 +69,8 @@ impl Directory {
     pub(super) fn create(path: &Path, force: bool, out: &mut Output) -> Result<Self, Failure> {
         let looked = |error| failed("looking at", path, error);
         let mut name = path.to_owned();
-        if !is_free(path).map_err(looked)? && !(force && is_export(path).map_err(looked)?) {
+        let may_be_named = is_free(path).map_err(looked)? || force && is_export(path).map_err(looked)?;
+        if !may_be_named {
             name = names(path)
                 .find(|name| is_free(name).unwrap_or(false))
                 .ok_or_else(|| failed("creating", path, io::ErrorKind::AlreadyExists.into()))?;
@@ -82,6 +83,7 @@ impl Directory {
         let unfinished = tempfile::Builder::new()
             .prefix(&prefix)
             .suffix(".partial")
+            .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)
             .map_err(|error| failed("creating", &name, error))?;
         Ok(Self { unfinished, path: name, force })
@@ -159,8 +161,9 @@ pub(super) fn describe(out: &mut Output) -> io::Result<()> {
     for table in TABLES {
         out.data(&format!("{}.parquet: {}", table.name, table.about))?;
         for column in table.all() {
-            let null = if column.required { "" } else { ", or none" };
-            out.data(&format!("  {:<20} {:<18} {}{null}", column.name, column.kind.name(), column.about))?;
+            let null = if column.required { "" } else { " or NULL" };
+            let kind = format!("{}{null}", column.kind.name());
+            out.data(&format!("  {:<18} {kind:<18} {}", column.name, column.about))?;
         }
     }
     Ok(())

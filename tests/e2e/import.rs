@@ -260,6 +260,7 @@ fn every_mode_of_strace_is_read_and_what_it_rules_out_is_said() {
         let summary = ran.json();
         assert_eq!(summary["unread"]["lines"], 0, "{options:?}: {summary}");
         assert_eq!(lacks(&summary), expected, "{options:?}: {summary}");
+        assert_eq!(summary["schema"], 1);
         let followed = options.contains(&"-f");
         let is_part = options.iter().any(|option| option.starts_with("-etrace"));
         let tasks = summary["tasks"].as_u64().unwrap();
@@ -324,7 +325,7 @@ fn logs_of_each_task_are_one_run() {
     );
     assert_eq!(lacks(&summary), ["pace"]);
     let events = run(["events", "--json", text(&trace)]).expect(0).json_lines();
-    let forks = events.iter().filter(|e| e["type"] == "process" && e["event"] == "fork").count();
+    let forks = events.iter().filter(|e| e["type"] == "process" && e["kind"] == "fork").count();
     assert_eq!(forks, logs.len() - 1, "{:?}", events.iter().find(|e| e["type"] == "process"));
     // The name is that of the logs.
     let ran = run(["import", text(logs[0]), text(logs[1]), "--force"]).expect(0);
@@ -340,152 +341,64 @@ fn thirty_damaged_logs_give_what_is_intact_and_say_what_is_not() {
     let log = log_of(dir.path(), &["-f", "-ttt", "-T", "-yy"], "whole.log");
     let whole = std::fs::read(&log).unwrap();
     let lines: Vec<&[u8]> = whole.split_inclusive(|b| *b == b'\n').collect();
-    let calls =
-        |bytes: &[u8]| bytes.windows(3).filter(|w| *w == b") =" || *w == b")  ").count().min(1 << 20) as u64;
     let all = imported(&[&log], &dir.path().join("whole.ctr")).expect(0).json();
     let all_calls = all["calls"].as_u64().unwrap();
+    // A line with a whole call that has a string.
     let is_call = |line: &[u8]| line.windows(2).any(|w| w == b"= ") && !line.windows(4).any(|w| w == b"<...");
-    let plain: Vec<usize> =
-        (20..lines.len()).filter(|at| is_call(lines[*at]) && lines[*at].contains(&b'"')).take(12).collect();
-    let replaced =
-        |at: usize, with: &[u8]| [&lines[..at].concat()[..], with, &lines[at + 1..].concat()].concat();
-    let edited = |at: usize, edit: &dyn Fn(&mut Vec<u8>)| {
-        let mut line = lines[at].to_vec();
-        edit(&mut line);
-        replaced(at, &line)
+    let line =
+        (20..lines.len()).filter(|at| is_call(lines[*at]) && lines[*at].contains(&b'"')).nth(3).unwrap();
+    let first = |byte: u8| lines[line].iter().position(|b| *b == byte).unwrap();
+    let last = |byte: u8| lines[line].iter().rposition(|b| *b == byte).unwrap();
+    let instead = |with: &[u8]| [&lines[..line].concat()[..], with, &lines[line + 1..].concat()].concat();
+    let head = |len: usize, then: &[u8]| instead(&[&lines[line][..len], then].concat());
+    let inserted = |at: usize, what: &[u8]| instead(&[&lines[line][..at], what, &lines[line][at..]].concat());
+    let but = |left_out: &dyn Fn(usize) -> bool| -> Vec<u8> {
+        lines
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !left_out(*at))
+            .flat_map(|(_, line)| line.to_vec())
+            .collect()
     };
-    // Name, bytes, lines that cannot be read for sure, calls that may be missing.
-    let mut damaged: Vec<(String, Vec<u8>, Option<u64>, u64)> = Vec::new();
+    let deep = [vec![b'['; 50_000], vec![b']'; 50_000]].concat();
+    let mut swapped = lines.clone();
+    swapped.swap(line, line + 40);
+    let (half, any) = (whole.len() / 2, u64::MAX);
+    // What was done, the log, how many lines cannot be read for sure, how many calls may be missing.
+    let mut damaged: Vec<(&str, Vec<u8>, Option<u64>, u64)> = vec![
+        ("a string without end", head(last(b'"'), b"\n"), Some(1), 1),
+        ("no result", head(first(b'='), b""), None, 3),
+        ("an unknown call", inserted(first(b'('), b"q"), Some(1), 1),
+        ("a bracket too many", inserted(first(b'(') + 1, b"}"), Some(1), 1),
+        ("a result of words", head(last(b'=') + 2, b"later\n"), Some(1), 1),
+        ("zeros", instead(&[0; 4096]), None, 3),
+        ("any bytes", instead(&[(0..=255).collect(), vec![b'\n']].concat()), None, 2),
+        ("a word of somebody else", instead(b"Segmentation fault\n"), Some(1), 1),
+        ("an empty line", instead(b"\n"), Some(0), 1),
+        ("a string of 2 MiB", inserted(first(b'"') + 1, &vec![b'x'; 2 << 20]), Some(1), 1),
+        ("2 MiB of brackets", instead(&[vec![b'['; 2 << 20], vec![b'\n']].concat()), Some(1), 1),
+        ("brackets in brackets", inserted(first(b'(') + 1, &deep), Some(0), 1),
+        ("the first half is missing", lines[lines.len() / 2..].concat(), None, any),
+        ("begins within a line", whole[37..].to_vec(), None, 2),
+        ("every tenth line is missing", but(&|at| at % 10 == 9), None, any),
+        ("a line is missing", but(&|at| at == line), Some(0), 1),
+        ("a hole of 4 KiB", [&whole[..half], &whole[half + 4096..]].concat(), None, 80),
+        (
+            "lines end in CR LF",
+            lines.iter().flat_map(|l| [&l[..l.len() - 1], b"\r\n"].concat()).collect(),
+            Some(0),
+            0,
+        ),
+        ("twice", [&whole[..], &whole].concat(), Some(0), 0),
+        ("two lines are one", head(lines[line].len() - 1, b""), None, 3),
+        ("no end of the last line", whole[..whole.len() - 1].to_vec(), Some(0), 0),
+        ("a clock that is wrong", inserted(first(b'.'), b"0"), Some(0), 1),
+        ("lines in another order", swapped.concat(), None, 5),
+    ];
     for part in 1..=10 {
-        let len = whole.len() * part / 11;
-        damaged.push((format!("cut at {len}"), whole[..len].to_vec(), None, u64::MAX));
+        damaged.push(("cut", whole[..whole.len() * part / 11].to_vec(), None, any));
     }
-    let line = plain[3];
-    let quote = |line: &mut Vec<u8>| {
-        let at = line.iter().rposition(|b| *b == b'"').unwrap();
-        line.truncate(at);
-        line.push(b'\n');
-    };
-    let one = Some(1);
-    damaged.push(("a string without end".into(), edited(line, &quote), one, 1));
-    damaged.push((
-        "no result".into(),
-        edited(line, &|l| l.truncate(l.iter().position(|b| *b == b'=').unwrap())),
-        None,
-        3,
-    ));
-    damaged.push((
-        "an unknown call".into(),
-        edited(line, &|l| {
-            let at = l.iter().position(|b| *b == b'(').unwrap();
-            l.insert(at, b'q')
-        }),
-        one,
-        1,
-    ));
-    damaged.push((
-        "a bracket too many".into(),
-        edited(line, &|l| {
-            let at = l.iter().position(|b| *b == b'(').unwrap();
-            l.insert(at + 1, b'}')
-        }),
-        one,
-        1,
-    ));
-    damaged.push((
-        "a result of words".into(),
-        edited(line, &|l| {
-            let at = l.iter().rposition(|b| *b == b'=').unwrap();
-            l.truncate(at + 2);
-            l.extend(b"later\n")
-        }),
-        one,
-        1,
-    ));
-    damaged.push(("zeros".into(), replaced(line, &[0; 4096]), None, 3));
-    damaged.push((
-        "binary".into(),
-        replaced(line, &[(0..=255).collect::<Vec<u8>>(), b"\n".to_vec()].concat()),
-        None,
-        2,
-    ));
-    damaged.push(("a word of somebody else".into(), replaced(line, b"Segmentation fault\n"), one, 1));
-    damaged.push(("an empty line".into(), replaced(line, b"\n"), Some(0), 1));
-    damaged.push((
-        "a line of 2 MiB".into(),
-        edited(line, &|l| {
-            let at = l.iter().position(|b| *b == b'"').unwrap();
-            l.splice(at + 1..at + 1, vec![b'x'; 2 << 20]);
-        }),
-        one,
-        1,
-    ));
-    damaged.push((
-        "a line of 2 MiB of brackets".into(),
-        replaced(line, &[vec![b'['; 2 << 20], b"\n".to_vec()].concat()),
-        one,
-        1,
-    ));
-    damaged.push((
-        "deep".into(),
-        edited(line, &|l| {
-            let at = l.iter().position(|b| *b == b'(').unwrap();
-            l.splice(at + 1..at + 1, [vec![b'['; 50_000], vec![b']'; 50_000]].concat());
-        }),
-        Some(0),
-        1,
-    ));
-    damaged.push(("the first half is missing".into(), lines[lines.len() / 2..].concat(), None, u64::MAX));
-    damaged.push(("begins within a line".into(), whole[37..].to_vec(), None, 2));
-    damaged.push((
-        "every tenth line is missing".into(),
-        lines.iter().enumerate().filter(|(at, _)| at % 10 != 9).flat_map(|(_, l)| l.to_vec()).collect(),
-        None,
-        u64::MAX,
-    ));
-    damaged.push((
-        "a hole of 4 KiB".into(),
-        [&whole[..whole.len() / 2], &whole[whole.len() / 2 + 4096..]].concat(),
-        None,
-        80,
-    ));
-    damaged.push((
-        "every line ends in CR LF".into(),
-        lines.iter().flat_map(|l| [&l[..l.len() - 1], b"\r\n"].concat()).collect(),
-        Some(0),
-        0,
-    ));
-    damaged.push(("twice".into(), [&whole[..], &whole].concat(), Some(0), 0));
-    damaged.push((
-        "two lines are one".into(),
-        edited(line, &|l| {
-            l.pop();
-        }),
-        None,
-        3,
-    ));
-    damaged.push(("no end of line at the end".into(), whole[..whole.len() - 1].to_vec(), Some(0), 0));
-    damaged.push((
-        "the clock of a line is wrong".into(),
-        edited(line, &|l| {
-            let at = l.iter().position(|b| *b == b'.').unwrap();
-            l[at - 9] = b'9'
-        }),
-        Some(0),
-        0,
-    ));
-    damaged.push((
-        "lines in the wrong order".into(),
-        {
-            let mut moved = lines.clone();
-            moved.swap(line, line + 40);
-            moved.concat()
-        },
-        None,
-        5,
-    ));
     assert!(damaged.len() >= 30, "{}", damaged.len());
-    let _ = calls;
     for (what, bytes, unread, missing) in &damaged {
         let (log, trace) = (dir.path().join("damaged.log"), dir.path().join("damaged.ctr"));
         std::fs::write(&log, bytes).unwrap();

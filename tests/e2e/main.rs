@@ -10,6 +10,7 @@ mod containerd;
 mod diff;
 mod evidence;
 mod execs;
+mod export;
 #[path = "../../cri/tests/fake/mod.rs"]
 mod fake;
 mod files;

@@ -48,6 +48,7 @@ fn every_object_of_every_command_has_a_schema() {
         &["report", "--json", &trace, "--diff", &replayed],
         &["redact", "--json", &trace, "-o", &at("redacted.ctr")],
         &["repair", "--json", &partial, "-o", &at("repaired.ctr")],
+        &["export", "--json", "--format", "perfetto", &trace, "-o", &at("small.pftrace")],
         &["doctor", "--json"],
     ] {
         expect_schemas(&run(words), words);

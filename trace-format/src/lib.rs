@@ -71,7 +71,7 @@ mod writer;
 
 use error::DecodeError;
 
-pub use check::{RepairError, RepairReport, VerifyReport, redact, repair, verify, verify_trace};
+pub use check::{Redaction, RepairError, RepairReport, VerifyReport, redact, repair, verify, verify_trace};
 pub use codec::Ref;
 pub use density::allow_dense;
 pub use event::*;

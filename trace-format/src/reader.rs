@@ -386,7 +386,10 @@ impl TraceFile {
                 Err(e) => return Err(io(e)),
             }
         }
-        Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        let hex = |byte: &u8| {
+            [byte >> 4, byte & 15].map(|half| char::from_digit(u32::from(half), 16).unwrap_or('0'))
+        };
+        Ok(digest.finalize().iter().flat_map(hex).collect())
     }
 
     /// Reads what is in front of the events. Intact parts of a damaged file can be read, see [`Trace::damage`].
@@ -649,9 +652,7 @@ impl Trace {
     }
     /// The events as they lie in the file, without reading them.
     pub fn stretches(&self) -> impl Iterator<Item = Stretch> + '_ {
-        let ns = |ticks: u64| {
-            ticks.saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns)
-        };
+        let ns = |ticks: u64| ticks.saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns);
         self.entries.iter().filter_map(move |entry| {
             let (from_ns, to_ns) = (ns(entry.min_end), ns(entry.max_end));
             Some(Stretch { class: class_of(entry)?, from_ns, to_ns, events: entry.records.into() })

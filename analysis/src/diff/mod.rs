@@ -113,7 +113,7 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
 
     let (a, b) = (&recorded.missing.lacks, &replay.missing.lacks);
     let unjudged = lacks::unjudged(a, b, gates.profile() == Profile::Synthetic);
-    let mut rows = Rows { gates, unjudged, rows: Vec::new() };
+    let mut rows = Rows { gates, unjudged, metrics: Vec::new() };
     let covered = metrics::coverage(models, &joint, &pairing, &counts, &mut rows);
     outcomes::semantic(models, &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
@@ -132,7 +132,7 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
     let stream = network::network(models, &pairing, gates.profile(), &mut rows);
     metrics::forced(told.map(|told| &told.forced), &counts, &mut rows);
 
-    let rows = rows.rows;
+    let rows = rows.metrics;
     let covered = covered.filter(|_| gates.profile() == Profile::Synthetic);
     let (reasons, mut warnings) = inconclusive(models, counts.total, &rows, covered);
     warnings.splice(0..0, warnings::warnings(models));
@@ -164,6 +164,7 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
         worst,
         metrics: rows,
         first_divergence,
+        first_match: walked.first_match,
         failures,
         a: side(recorded, counts.total.recorded),
         b: side(replay, counts.total.other),
@@ -207,7 +208,7 @@ struct Rows<'g> {
     gates: &'g Gates,
     /// Metrics that say nothing of these runs, with the reason.
     unjudged: BTreeMap<&'static str, &'static str>,
-    rows: Vec<Metric>,
+    metrics: Vec<Metric>,
 }
 
 impl Rows<'_> {
@@ -243,7 +244,7 @@ impl Rows<'_> {
     }
 
     fn add(&mut self, metric: Metric) {
-        self.rows.push(match self.unjudged.get(metric.name) {
+        self.metrics.push(match self.unjudged.get(metric.name) {
             Some(why) => {
                 Metric { value: None, pass: None, n: 0, note: format!("not judged: {why}"), ..metric }
             }

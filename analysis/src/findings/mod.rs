@@ -668,11 +668,11 @@ pub(crate) struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn end_ns(&self) -> u64 {
+    pub(crate) fn end_ns(&self) -> u64 {
         self.t_ns.saturating_add(self.duration_ns)
     }
 
-    fn event(&self) -> Event {
+    pub(crate) fn event(&self) -> Event {
         let (t_ns, duration_ns) = (self.t_ns, self.duration_ns);
         Event::Syscall(ctrace_format::Syscall { t_ns, duration_ns, ..self.s.clone() })
     }

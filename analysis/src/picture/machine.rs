@@ -244,7 +244,11 @@ impl Machine {
         ];
         let of = |subject: u32, ending: &str| -> Vec<Curve> {
             let curve = |(metric, name): &(Metric, &str)| {
-                self.lively(subject, *metric, format!("{name}{ending}"), Unit::Share, 1e-6)
+                let mut curve =
+                    self.lively(subject, *metric, format!("{name}{ending}"), Unit::Share, 1e-6)?;
+                // The kernel adds up later than it is asked: no time is longer than it is.
+                curve.values.iter_mut().flatten().for_each(|share| *share = share.min(1.0));
+                Some(curve)
             };
             KINDS.iter().filter_map(curve).collect()
         };

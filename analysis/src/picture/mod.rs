@@ -5,16 +5,20 @@
 //! ([`Ranked::left_out`]). Times are ns since the start of the trace.
 
 mod calls;
+mod changes;
 mod edges;
 mod errors;
 mod gaps;
 mod grid;
+mod lanes;
 mod machine;
+mod map;
 mod paint;
 mod panels;
 mod processes;
 mod quantiles;
 mod sample;
+mod slow;
 mod sockets;
 mod spans;
 
@@ -217,10 +221,10 @@ pub struct Change {
     pub curve: String,
     /// What its values are.
     pub unit: Unit,
-    /// The median before, back to the change before it.
+    /// The median before, back to the change before it; of what is counted the mean.
     #[serde(serialize_with = "grid::short_one")]
     pub before: f64,
-    /// The median after, up to the next change.
+    /// The median after, up to the next change; of what is counted the mean.
     #[serde(serialize_with = "grid::short_one")]
     pub after: f64,
     /// Cliff's delta of the values after against those before, from −1 to 1: how sure it is that one after is larger.

@@ -1,22 +1,25 @@
 //! One pass over the events: each goes to the parts that make something of it.
 
-use super::calls::Calls;
+use super::calls::{Calls, Info};
 use super::errors::{Errors, Failure};
 use super::gaps::Gaps;
+use super::lanes::Lanes;
 use super::machine::Machine;
 use super::panels::{Network, Rates};
 use super::processes::Processes;
 use super::sample::Chooser;
+use super::slow::{SLOW_NS, SlowCalls};
 use super::sockets::Sockets;
 use super::spans::Spans;
-use super::{Grid, Map, Panel, Picture, Ranked};
+use super::{Grid, Panel, Picture, changes, map};
 use crate::Account;
+use crate::findings::Seen;
 use crate::findings::people::{Actor, People, ProcessId};
-use crate::findings::places::Places;
+use crate::findings::places::{Place, Places};
 use crate::overview;
-use ctrace_format::syscalls::{Failing, Family, On};
+use ctrace_format::syscalls::{Call, Failing, Family, On};
 use ctrace_format::{
-    Aggregate, Class, Event, Process, ProcessKind, ReadError, Syscall, SyscallFlags, TaskId, Trace,
+    Aggregate, Class, Detail, Event, Process, ProcessKind, ReadError, Syscall, SyscallFlags, TaskId, Trace,
 };
 
 /// Works out the [`Picture`] of a trace from its events, in order of their ends, in memory that does not grow with it.
@@ -36,6 +39,8 @@ pub struct Painter<'a> {
     gaps: Gaps,
     spans: Spans,
     sample: Chooser,
+    lanes: Lanes,
+    slow: SlowCalls,
     /// Tasks that were met.
     met: Vec<bool>,
 }
@@ -70,6 +75,8 @@ impl<'a> Painter<'a> {
             gaps: Gaps::default(),
             spans: Spans::default(),
             sample: Chooser::new(account, all),
+            lanes: Lanes::new(account, count(Class::Usage) > 0),
+            slow: SlowCalls::new(account),
             met: Vec::new(),
         };
         this.people.snapshot(trace.snapshot());
@@ -91,6 +98,7 @@ impl<'a> Painter<'a> {
         }
         if !std::mem::replace(&mut self.met[at], true) {
             self.processes.met(actor);
+            self.lanes.met(&self.grid, task, actor, &self.people, self.trace);
         }
         actor
     }
@@ -145,6 +153,7 @@ impl<'a> Painter<'a> {
             (Event::Usage(u), Some(actor)) => {
                 self.processes.usage(actor.process, u);
                 if self.is_shown(u.t_ns) {
+                    self.lanes.usage(&grid, u);
                     self.machine.usage(&grid, u);
                 }
                 return;
@@ -175,6 +184,28 @@ impl<'a> Painter<'a> {
                 }
             }
         }
+        let seen = Seen {
+            s,
+            t_ns: s.t_ns,
+            duration_ns: s.duration_ns,
+            call: info.call,
+            actor,
+            number: 0,
+            behind: Place::NOWHERE,
+        };
+        let number = self.sample.next();
+        let is_slow = s.duration_ns >= SLOW_NS;
+        let place =
+            if is_slow || s.duration_ns >= grid.width_ns { self.place(&seen) } else { Place::NOWHERE };
+        if is_slow {
+            let is_idle = self.sockets.is_idle(&seen, self.trace);
+            self.slow.add(&seen, info.name, place, number, is_idle, self.trace);
+        } else if info.call == Call::Futex {
+            self.slow.wake(&seen);
+        }
+        let failed = self.failure(&seen, &info);
+        let says = failed.map(|told| told.0);
+        self.lanes.call(&grid, &seen, info.name, place, says, self.trace);
         let family = info.call.row().family;
         let connected = self.sockets.call(event, s, info.call, actor, self.trace, &self.people);
         if let Some(connected) = connected.filter(|connected| self.is_shown(connected.end_ns())) {
@@ -183,27 +214,37 @@ impl<'a> Painter<'a> {
         if family == Family::Accept && s.ret >= 0 && self.is_shown(end_ns) {
             self.network.called(&grid, end_ns, true, None);
         }
-        let errno = s.errno()?;
-        if self.is_shown(end_ns) {
+        if let Some(errno) = s.errno().filter(|_| self.is_shown(end_ns)) {
             self.network.called(&grid, end_ns, false, Some(errno));
         }
-        let told = self.errors.add(
-            &grid,
-            self.trace,
-            &Failure {
-                info: &info,
-                errno,
-                count: 1,
-                details: &s.details,
-                object: s.object,
-                role: actor.role,
-                from_ns: s.t_ns,
-                to_ns: end_ns,
-                tid: actor.tid,
-            },
-        );
+        failed
+    }
+
+    /// Against what a call was; of a socket that had no other end when it was first seen, the one that it has now.
+    fn place(&mut self, seen: &Seen<'_>) -> Place {
+        let is_named = seen.s.details.iter().any(|d| matches!(d, Detail::Addr { .. } | Detail::Str { .. }));
+        match self.sockets.peer(seen.s.object, self.trace).filter(|_| !is_named) {
+            Some(peer) => self.places.address(peer),
+            None => self.places.of(seen, self.trace),
+        }
+    }
+
+    /// What the failure of a call says, if it failed, and how many of its kind came before.
+    fn failure(&mut self, seen: &Seen<'_>, info: &Info) -> Option<(Failing, u64)> {
+        let failure = Failure {
+            info,
+            errno: seen.s.errno()?,
+            count: 1,
+            details: &seen.s.details,
+            object: seen.s.object,
+            role: seen.actor.role,
+            from_ns: seen.t_ns,
+            to_ns: seen.end_ns(),
+            tid: seen.actor.tid,
+        };
+        let told = self.errors.add(&self.grid, self.trace, &failure);
         if told.says == Failing::Failure {
-            self.processes.failure(actor.process, 1);
+            self.processes.failure(seen.actor.process, 1);
         }
         Some((told.says, told.nth))
     }
@@ -217,6 +258,7 @@ impl<'a> Painter<'a> {
         let info = self.calls.of(a.sysno);
         self.calls.count(&info, a.count);
         self.processes.call(actor.process, a.count);
+        self.lanes.counted(a.task, a.count);
         self.gaps.counted(&grid, a);
         if self.is_shown(a.t_ns) {
             self.rates.counted(&grid, info.group(a.object, self.trace), a);
@@ -256,8 +298,11 @@ impl<'a> Painter<'a> {
                 let process = self.people.of(p.task, self.trace).process;
                 self.processes.exec(process, argv);
             }
-            ProcessKind::Exit { status, group_dead: true } => {
-                self.people.exit(actor.process, p.t_ns, *status);
+            ProcessKind::Exit { status, group_dead } => {
+                self.lanes.exit(p.task, p.t_ns);
+                if *group_dead {
+                    self.people.exit(actor.process, p.t_ns, *status);
+                }
             }
             ProcessKind::Placed { container } => self.people.placed(p.task, *container, self.trace),
             ProcessKind::Origin { origin } => self.people.came(p.task, *origin, p.t_ns, self.trace),
@@ -282,17 +327,19 @@ impl<'a> Painter<'a> {
             }
         }
         let panels = self.panels();
-        let (connections, _edges, _called) = self.sockets.finish(&grid, &self.people, &mut self.places);
+        let (connections, edges, called) = self.sockets.finish(&grid, &self.people, &mut self.places);
+        let (slow_calls, events) = self.slow.finish(&self.people, &self.places, &called);
+        self.sample.slow(events);
         Picture {
             grid,
-            panels,
             gaps: self.gaps.finish(&grid, trace),
             spans: self.spans.finish(&grid, trace, self.account),
-            changes: Vec::new(),
-            lanes: Ranked { rows: Vec::new(), left_out: 0 },
-            map: Map::default(),
+            changes: changes::changes(&grid, &panels, &self.errors.telling(), &self.account.findings),
+            panels,
+            lanes: self.lanes.finish(&grid, &self.people, &self.places, trace),
+            map: map::map(&edges, &called, &self.people, &self.places),
             errors: self.errors.table(&self.calls, &self.people, trace),
-            slow_calls: Ranked { rows: Vec::new(), left_out: 0 },
+            slow_calls,
             connections,
             processes: self.processes.rows(&self.people, trace.containers(), trace),
             sample: self.sample.finish(),

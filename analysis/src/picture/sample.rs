@@ -85,20 +85,17 @@ impl Chooser {
         entry.0 = entry.0.min(reason);
     }
 
-    /// Looks at an event of this thread, which failed so or not at all. `nth`: so many failures of its kind came before.
-    /// Returns its number.
-    pub(super) fn event(
-        &mut self,
-        grid: &Grid,
-        event: &Event,
-        tid: u32,
-        failed: Option<(Failing, u64)>,
-    ) -> u64 {
+    /// The number that the next event will have.
+    pub(super) const fn next(&self) -> u64 {
+        self.number + 1
+    }
+
+    /// Looks at an event of this thread, which failed so or not at all; with how many failures of its kind came before.
+    pub(super) fn event(&mut self, grid: &Grid, event: &Event, tid: u32, failed: Option<(Failing, u64)>) {
         self.number += 1;
         let number = self.number;
         if self.takes_all {
-            self.choose(Reason::Spread, number, event);
-            return number;
+            return self.choose(Reason::Spread, number, event);
         }
         if let Some((says, nth)) = failed
             && nth < OF_FAILURE
@@ -142,7 +139,6 @@ impl Chooser {
             self.moment = Some(moment);
             self.choose(Reason::Spread, number, event);
         }
-        number
     }
 
     /// Chooses it if it is near to what a finding rests on.
@@ -185,7 +181,7 @@ impl Chooser {
     }
 
     /// Events that are wanted for another reason, by their numbers.
-    pub(super) fn slow(&mut self, events: impl Iterator<Item = (u64, Event)>) {
+    pub(super) fn slow(&mut self, events: Vec<(u64, Event)>) {
         for (number, event) in events {
             self.choose(Reason::Slow, number, &event);
         }

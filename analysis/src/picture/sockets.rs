@@ -4,6 +4,7 @@ use super::edges::{Edges, Far, Protocol};
 use super::{ConnectionRow, Grid, Ranked};
 use crate::EventId;
 use crate::connects::{Connected, Connects};
+use crate::findings::Seen;
 use crate::findings::called::Called;
 use crate::findings::people::{Actor, People, ProcessId};
 use crate::findings::places::{Place, Places};
@@ -249,6 +250,20 @@ impl Sockets {
             self.connected(connected, actor, people);
         }
         told
+    }
+
+    /// Whether a call that receives waits for something that comes when it comes: the next request of a client, or what
+    /// nobody asked for.
+    pub(super) fn is_idle(&self, seen: &Seen<'_>, trace: &Trace) -> bool {
+        let cookie = seen.s.object.and_then(|object| cookie(trace, object));
+        let conn = cookie.and_then(|cookie| self.open.get(&cookie.0));
+        seen.call.row().family == Family::Receive
+            && conn.is_some_and(|conn| conn.is_outgoing != Some(true) || conn.asked_ns.is_none())
+    }
+
+    /// The other end of a socket, when it is known.
+    pub(super) fn peer(&self, object: Option<ObjectId>, trace: &Trace) -> Option<&SockAddr> {
+        self.open.get(&cookie(trace, object?)?.0)?.peer.as_ref()
     }
 
     fn moved(&mut self, cookie: u64, s: &Syscall, family: Family, actor: Actor, end_ns: u64) {

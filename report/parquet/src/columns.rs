@@ -25,7 +25,7 @@ impl Type {
             Self::UInt => "UBIGINT",
             Self::Bool => "BOOLEAN",
             Self::Text => "VARCHAR",
-            Self::Time => "TIMESTAMP_NS (UTC)",
+            Self::Time => "TIMESTAMP_NS",
         }
     }
 }
@@ -75,9 +75,13 @@ const fn may(name: &'static str, kind: Type, about: &'static str) -> Column {
     Column { name, kind, required: false, about }
 }
 
-const T_NS: Column = must("t_ns", Type::Int, "when, ns since the start of the trace; of a call: its entry");
+const T_NS: Column = must(
+    "t_ns",
+    Type::Int,
+    "when, ns since the start of the trace; of what takes time and has no from_ns: its start",
+);
 const TIME: Column =
-    must("time", Type::Time, "the same by the clock on the wall, as it was set when recording began");
+    must("time", Type::Time, "the same in UTC, by the clock as it was set when recording began");
 
 const TIMES: &[Column] = &[T_NS, TIME];
 

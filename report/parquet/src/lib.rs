@@ -1,4 +1,4 @@
-//! A trace as Parquet tables, one for each class of events: for DuckDB, pandas, Spark and whatever else reads them.
+//! A trace as Parquet tables, one for each class of events: for `DuckDB`, pandas, Spark and whatever else reads them.
 //!
 //! [`TABLES`] says which tables and columns there are. Every table is written, also an empty one: a query that fits one
 //! trace fits all. Names that are no UTF-8 are written as in JSON: a byte that is none becomes U+10FF00 + byte.
@@ -88,7 +88,7 @@ fn table_of(event: &Event) -> Option<&'static str> {
 
 /// All tables of a trace while they are written.
 struct Files<W: Write + Send> {
-    files: Vec<TableFile<W>>,
+    tables: Vec<TableFile<W>>,
     texts: Vec<Texts>,
     start_ns: u64,
 }
@@ -96,7 +96,7 @@ struct Files<W: Write + Send> {
 impl<W: Write + Send> Files<W> {
     fn row(&mut self, table: usize, cells: impl IntoIterator<Item = Cell>) -> Result<(), Error> {
         let name = TABLES[table].name;
-        self.files[table].row(cells).map_err(|source| Error::Write { table: name, source })
+        self.tables[table].row(cells).map_err(|source| Error::Write { table: name, source })
     }
 
     /// A row of what the fields of an object say.
@@ -142,11 +142,11 @@ pub fn write<W: Write + Send>(
     mut done: impl FnMut(W) -> io::Result<()>,
 ) -> Result<Written, Error> {
     let start_ns = trace.header().start_realtime_ns;
-    let mut files = Files { files: Vec::new(), texts: Vec::new(), start_ns };
+    let mut files = Files { tables: Vec::new(), texts: Vec::new(), start_ns };
     for table in TABLES {
         let out = open(table.name).map_err(|source| Error::Create { table: table.name, source })?;
         let file = TableFile::new(table, out).map_err(|source| Error::Write { table: table.name, source })?;
-        files.files.push(file);
+        files.tables.push(file);
         files.texts.push(Texts::default());
     }
     let numbers: BTreeMap<&str, usize> =
@@ -192,7 +192,7 @@ pub fn write<W: Write + Send>(
         files.object(number::FINDINGS, &serde_json::to_value(finding).unwrap_or_default())?;
     }
     files.object(number::TRACE, &about(trace, written.unreadable))?;
-    for (file, table) in files.files.into_iter().zip(TABLES) {
+    for (file, table) in files.tables.into_iter().zip(TABLES) {
         let failed = |source| Error::Write { table: table.name, source };
         let (rows, out) = file.finish().map_err(failed)?;
         done(out).map_err(|e| failed(ParquetError::External(Box::new(e))))?;

@@ -23,10 +23,10 @@ pub(super) struct Amount {
 /// Amounts that are tried, until the data fit.
 pub(super) const AMOUNTS: [Amount; 7] = [
     Amount { events: usize::MAX, lanes: usize::MAX },
-    Amount { events: 2_000, lanes: 120 },
-    Amount { events: 1_000, lanes: 60 },
-    Amount { events: 500, lanes: 30 },
-    Amount { events: 200, lanes: 12 },
+    Amount { events: 2_000, lanes: 30 },
+    Amount { events: 1_000, lanes: 20 },
+    Amount { events: 500, lanes: 12 },
+    Amount { events: 200, lanes: 8 },
     Amount { events: 50, lanes: 4 },
     Amount { events: 0, lanes: 0 },
 ];
@@ -97,7 +97,7 @@ pub(super) fn rows(traced: &Traced) -> Vec<Row> {
             events.learn(&before);
         }
         if let Some(line) = events.line(event) {
-            rows.push(row(traced, &events, event, line.trim_start()));
+            rows.push(row(traced, &events, event, &line));
         }
     }
     rows
@@ -111,12 +111,13 @@ fn row(traced: &Traced, events: &Events, event: &Event, line: &str) -> Row {
     let (call, errno, peer) = match event {
         Event::Syscall(call) => {
             let peer = events.call(call).peer();
-            let errno = call.errno().map(|e| decode::errno_name(u32::from(e)));
+            let errno = call.errno().map(decode::errno_name);
             (events.call(call).name.to_owned(), errno, peer)
         }
         Event::Connection(connection) => (String::new(), None, Some(decode::address(&connection.peer))),
         _ => (String::new(), None, None),
     };
+    let line = without_prefix(line, &comm, tid);
     let role = traced.picture.processes.rows.iter().find(|p| p.tgid == tgid).map(|p| words::name(&p.role));
     let duration_ns = event.end_ns().saturating_sub(event.start_ns());
     Row {
@@ -133,6 +134,13 @@ fn row(traced: &Traced, events: &Events, event: &Event, line: &str) -> Row {
         peer: peer.map(|peer| words::name(&peer)),
         text: words::sentence(line),
     }
+}
+
+/// A line of an event without its time and its task, which have places of their own.
+fn without_prefix<'a>(line: &'a str, comm: &str, tid: u32) -> &'a str {
+    let rest = line.trim_start().split_once(' ').map_or(line, |(_, rest)| rest.trim_start());
+    let who = format!("{}[{tid}]", if comm.is_empty() { "?" } else { comm });
+    rest.strip_prefix(who.as_str()).map_or(rest, str::trim_start)
 }
 
 /// The object, of which nothing is taken for markup.

@@ -40,22 +40,18 @@ fn events_of(side: Side, rows: &[Row]) -> Markup {
                 data-call=[(!row.call.is_empty()).then_some(&row.call)] data-errno=[row.errno.as_ref()]
                 data-peer=[row.peer.as_ref()] data-trace=(side.n) {
                 td { a.event href={"#event=" (row.id)} data-event=(row.id) data-trace=(side.n) { (after_start(row.t)) } }
-                td { (code(without_time(&row.text))) }
+                td { (side.task(&row.comm, row.tid)) }
+                td { (code(&row.text)) }
             }
         }
     };
     html! {
-        (table(&side.titled("Events"), &[("began", false), ("event", false)], &lines))
+        (table(&side.titled("Events"), &[("began", false), ("task", false), ("event", false)], &lines))
         p.more {
             (units::count(shown.len() as u64)) " of " (units::count(rows.len() as u64)) " in this file, chosen from "
             (units::count(side.traced.picture.sample.of)) "."
         }
     }
-}
-
-/// The line of an event without its first word, the time.
-fn without_time(line: &str) -> &str {
-    line.split_once(' ').map_or(line, |(_, rest)| rest.trim_start())
 }
 
 /// Commands that show the same.
@@ -76,7 +72,7 @@ pub(super) fn appendix(incident: &Incident, caps: &[String]) -> Markup {
     let body = html! {
         h3 { "Left out of this page" }
         @if caps.is_empty() { p.none { "Nothing." } }
-        ul.caps { @for cap in caps { li { (cap) } } }
+        @else { ul.caps { @for cap in caps { li { (cap) } } } }
         (both(incident, about))
         h3 { "Terms" }
         dl.glossary {
@@ -111,10 +107,10 @@ fn about(side: Side) -> Markup {
             tr { th scope="row" { (if *class == Class::Syscall { "calls" } else { class.name() }) } td.number { (units::count(*n)) } }
         }
     };
-    let number = [("", false), ("number", true)];
+    let number = [("what", false), ("number", true)];
     html! {
-        (table(&side.titled("The host"), &[("", false), ("", false)], &facts))
-        (table(&side.titled("The file"), &[("", false), ("", false)], &header_rows))
+        (table(&side.titled("The host"), &[("fact", false), ("value", false)], &facts))
+        (table(&side.titled("The file"), &[("fact", false), ("value", false)], &header_rows))
         (table(&side.titled("Events of the file"), &number, &counts))
         @if let Some(summary) = trace.summary().filter(|s| !s.redacted.is_empty()) {
             @let rows = html! { @for (rule, n) in summary.redacted.iter().take(MANY) {

@@ -5,6 +5,7 @@ use crate::incident::{Incident, Tone, Traced, after_start};
 use crate::text::units;
 use ctrace_analysis::EventId;
 use maud::{Markup, PreEscaped, html};
+use std::fmt::Write as _;
 
 /// One of the traces of a report, and what its links say.
 #[derive(Clone, Copy)]
@@ -52,8 +53,12 @@ fn beside<'a>(class: &str, incident: &'a Incident<'a>, part: impl Fn(Side<'a>) -
 
 /// The letter of a trace, which its rows have beside its colour.
 pub(super) fn letter(n: usize) -> Markup {
-    let letter = char::from(b'A' + n.min(25) as u8);
-    html! { b.letter.{"letter-" (n.min(5))} { (letter) } }
+    html! { b.letter.{"letter-" (n.min(5))} { (letter_of(n)) } }
+}
+
+/// The same for words that are no markup.
+pub(super) fn letter_of(n: usize) -> char {
+    char::from(b'A' + n.min(25) as u8)
 }
 
 impl Side<'_> {
@@ -65,7 +70,7 @@ impl Side<'_> {
     /// A title for something of it, not that of another trace.
     pub(super) fn titled(&self, title: &str) -> String {
         if self.of_many {
-            format!("{title}, {} {}", self.traced.role.name(), self.n)
+            format!("{title}, {} {}", self.traced.role.name(), letter_of(self.n))
         } else {
             title.to_owned()
         }
@@ -164,7 +169,7 @@ pub(super) fn percent(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~:/,@".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

@@ -27,7 +27,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 /// How a file begins that [`page`] wrote.
 pub const HTML_BEGINS: &str = "<!DOCTYPE html><!-- ctrace report -->";
 
-/// Size that a page keeps to where it can, bytes.
+/// Size that a page keeps to where it can, bytes for each trace.
 const AIM: usize = 5 << 20;
 /// Size above which no page is: some mailers and trackers take no more.
 const MOST: usize = 25 << 20;
@@ -48,7 +48,7 @@ pub struct Page {
 
 /// Writes the page of an incident.
 pub fn page(incident: &Incident) -> Page {
-    within(incident, AIM, MOST)
+    within(incident, (AIM * incident.traces.len()).min(MOST), MOST)
 }
 
 fn within(incident: &Incident, aim: usize, most: usize) -> Page {
@@ -58,7 +58,7 @@ fn within(incident: &Incident, aim: usize, most: usize) -> Page {
     let read: usize =
         bodies.iter().map(|body| body.0.len()).sum::<usize>() + STYLE.len() + script::script().len();
     let (data, amount) = fitting(incident, &rows, read, aim, most);
-    let caps = caps(incident, &rows, amount);
+    let caps = caps(incident, &rows, amount, aim);
     let appendix = end::appendix(incident, &caps);
     Page { html: shell(incident, &sections, &bodies, &appendix, &data), sections, caps }
 }
@@ -79,7 +79,7 @@ fn fitting(incident: &Incident, rows: &[Vec<Row>], read: usize, aim: usize, most
 }
 
 /// What is not in the page, in words.
-fn caps(incident: &Incident, rows: &[Vec<Row>], amount: Amount) -> Vec<String> {
+fn caps(incident: &Incident, rows: &[Vec<Row>], amount: Amount, aim: usize) -> Vec<String> {
     let mut caps = Vec::new();
     for (traced, rows) in incident.traces.iter().zip(rows) {
         let of = if incident.traces.len() > 1 {
@@ -114,7 +114,7 @@ fn caps(incident: &Incident, rows: &[Vec<Row>], amount: Amount) -> Vec<String> {
     if amount != AMOUNTS[0] {
         caps.push(format!(
             "events and lanes were trimmed to keep this file near {}",
-            units::bytes(AIM as u64)
+            units::bytes(aim as u64)
         ));
     }
     caps

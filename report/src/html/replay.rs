@@ -1,12 +1,13 @@
 //! What was replayed or compared, and how close it came.
 
-use super::kit::{Side, code, letter, name, section, sentence, sides, sign, table, tone_class};
+use super::kit::{Side, code, letter, letter_of, name, section, sentence, sides, sign, table, tone_class};
 use crate::incident::words;
 use crate::incident::{Compared, Incident, Role, Tone};
 use crate::text::units;
 use crate::verdict::{gate_text, how, number};
 use ctrace_analysis::{Cause, Divergence, Line, Metric, Profile, Report, SideInfo, Verdict};
 use maud::{Markup, html};
+use std::fmt::Write as _;
 
 /// Causes that are shown.
 const CAUSES: usize = 12;
@@ -84,7 +85,7 @@ fn metrics(other: Side, metrics: &[Metric]) -> Markup {
             }
         }
     };
-    table(&format!("Metrics of trace {}", other.n), &columns, &rows)
+    table(&format!("Metrics of trace {}", letter_of(other.n)), &columns, &rows)
 }
 
 fn result(metric: &Metric) -> (Tone, &'static str) {
@@ -113,11 +114,11 @@ fn cause_of(cause: &Cause) -> Markup {
         let mut text = format!("{} ×", units::count(a.count));
         for (what, ns) in [("in all", a.total_ns), ("p50", a.p50_ns), ("p99", a.p99_ns)] {
             if let Some(ns) = ns {
-                text.push_str(&format!(", {what} {}", words::time(ns)));
+                let _ = write!(text, ", {what} {}", words::time(ns));
             }
         }
         if let Some(bytes) = a.bytes {
-            text.push_str(&format!(", {}", units::bytes(bytes)));
+            let _ = write!(text, ", {}", units::bytes(bytes));
         }
         text
     };
@@ -142,7 +143,7 @@ fn warnings(report: &Report) -> Markup {
 fn first_divergence(incident: &Incident, other: Side, divergence: &Divergence) -> Markup {
     let first = sides(incident).next();
     let columns = [
-        ("", false),
+        ("in", false),
         ("at A", true),
         (if other.n == 1 { "at B" } else { "at the other" }, true),
         ("operation", false),
@@ -157,7 +158,7 @@ fn first_divergence(incident: &Incident, other: Side, divergence: &Divergence) -
             @if let (Some(ns), Some(side)) = (divergence.a_ns, first) { ", at " (at(side, ns)) " of the recording" }
             @if let Some(ns) = divergence.b_ns { ", at " (at(other, ns)) " of the other run" }
         }
-        @if !divergence.context.is_empty() { (table(&format!("The operations around it, trace {}", other.n), &columns, &rows)) }
+        @if !divergence.context.is_empty() { (table(&format!("The operations around it, trace {}", letter_of(other.n)), &columns, &rows)) }
     }
 }
 
@@ -178,9 +179,12 @@ fn context_line(first: Option<Side>, other: Side, line: &Line) -> Markup {
     }
 }
 
+/// A number of a side.
+type Amount = fn(&SideInfo) -> u64;
+
 /// What was compared.
 fn amounts(other: Side, report: &Report) -> Markup {
-    let of: [(&str, fn(&SideInfo) -> u64); 9] = [
+    let of: [(&str, Amount); 9] = [
         ("calls", |s| s.calls),
         ("compared one by one", |s| s.compared),
         ("counted only", |s| s.counted),
@@ -205,7 +209,7 @@ fn amounts(other: Side, report: &Report) -> Markup {
     html! {
         details {
             summary { "What was compared" }
-            (table(&format!("What was compared, trace {}", other.n), &[("", false), ("recording", true), ("other run", true)], &rows))
+            (table(&format!("What was compared, trace {}", letter_of(other.n)), &[("what", false), ("recording", true), ("other run", true)], &rows))
         }
     }
 }

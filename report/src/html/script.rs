@@ -215,8 +215,9 @@ mod tests {
         // Each file that is there is one of them, but for tests.
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/html/script");
         for entry in std::fs::read_dir(directory).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            if name.ends_with(".js") && !name.ends_with(".test.js") {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "js") {
+                let name = path.file_name().unwrap().to_str().unwrap();
                 assert!(MODULES.iter().any(|(module, _)| *module == name), "{name} is in no page");
             }
         }

@@ -102,7 +102,7 @@ pub(super) fn slow(incident: &Incident) -> Markup {
             ("waited for", false),
             ("task", false),
             ("began", false),
-            ("", false),
+            ("event", false),
         ];
         let most = calls.rows.iter().map(|call| call.duration_ns).max().unwrap_or(0);
         let rows = html! { @for call in calls.rows.iter().take(ROWS) { (slow_row(side, call, most)) } };

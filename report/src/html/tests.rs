@@ -269,7 +269,7 @@ fn luminance(hex: &str) -> f64 {
 
 /// The colours of a block of the style.
 fn colours(block: &str) -> std::collections::BTreeMap<String, String> {
-    let from = STYLE.find(block).unwrap();
+    let from = STYLE.find(block).unwrap() + block.len();
     let to = from + STYLE[from..].find("\n}").unwrap();
     let declared = STYLE[from..to].split(';').filter_map(|part| part.trim().split_once(':'));
     declared
@@ -285,7 +285,9 @@ fn words_stand_out_from_their_ground_in_light_and_dark() {
     for block in [":root {", ":root[data-theme=\"dark\"] {", "@media print {"] {
         let colours = colours(block);
         for ground in ["ground", "panel", "plain-ground", "bad-ground", "care-ground", "good-ground"] {
-            for words in ["ink", "soft", "link", "bad", "care", "good", "c0", "c1", "c2", "c3", "c4", "c5", "c6"] {
+            for words in
+                ["ink", "soft", "link", "bad", "care", "good", "c0", "c1", "c2", "c3", "c4", "c5", "c6"]
+            {
                 let (a, b) = (luminance(&colours[ground]), luminance(&colours[words]));
                 let ratio = (a.max(b) + 0.05) / (a.min(b) + 0.05);
                 assert!(ratio >= 4.5, "{block} {words} on {ground}: {ratio:.2}");

@@ -205,7 +205,7 @@ fn marks(side: Side) -> Markup {
     html! {
         details.marks open[spans.len() <= 10] {
             summary { "Marks on the timeline" }
-            (table(&side.titled("Marks on the timeline"), &[("when", false), ("what", false), ("", false)], &rows))
+            (table(&side.titled("Marks on the timeline"), &[("when", false), ("what", false), ("words", false)], &rows))
         }
         (more(spans.len().saturating_sub(MARKS) as u64, "mark"))
     }

@@ -27,6 +27,7 @@ pub(super) fn verdict(incident: &Incident) -> Markup {
                 (about(side, finding))
             }
         }
+        (read_with_care(incident))
         @if incident.traces.len() == 1 { (strip(&figures(incident))) }
         (others(incident, &headline))
         @if incident.traces.len() > 1 { (figures_table(&figures(incident))) }
@@ -34,6 +35,30 @@ pub(super) fn verdict(incident: &Incident) -> Markup {
         (both(incident, |side| trust(&facts(incident, side.traced))))
     };
     section("verdict", "Verdict", "", &body)
+}
+
+/// What somebody must know about the files before anything else.
+fn read_with_care(incident: &Incident) -> Markup {
+    const ABOUT: [&str; 6] = ["file", "lost", "counted", "clock", "redaction", "replay of"];
+    let told: Vec<(Side, Vec<Fact>)> = sides(incident)
+        .map(|side| {
+            let mut facts = facts(incident, side.traced);
+            facts.retain(|f| matches!(f.tone, Tone::Care | Tone::Bad) && ABOUT.contains(&f.name));
+            (side, facts)
+        })
+        .collect();
+    html! {
+        @for (side, facts) in told.iter().filter(|(_, facts)| !facts.is_empty()) {
+            p.read-with-care {
+                @if side.of_many { (letter(side.n)) " " }
+                b { "Read with care. " }
+                @for (n, fact) in facts.iter().enumerate() {
+                    @if n > 0 { " · " }
+                    (sign(fact.tone)) (fact.name) ": " bdi dir="ltr" { (fact.text) }
+                }
+            }
+        }
+    }
 }
 
 fn word(headline: &Headline) -> &'static str {
@@ -100,7 +125,12 @@ fn findings(side: Side, shown: Option<&Finding>) -> Markup {
     let is_shown = |f: &&&Finding| side.n == 0 && shown.is_some_and(|s| s.rank == f.rank);
     let rest: Vec<&&Finding> = telling.iter().filter(|f| !is_shown(f)).collect();
     html! {
-        @if telling.is_empty() && side.of_many { p.none { "Nothing that went wrong stands out." } }
+        @if telling.is_empty() && side.of_many {
+            p.none {
+                @if side.traced.overview.doubts(None).is_empty() { "Nothing that went wrong stands out." }
+                @else { "This file tells too little to say what went wrong." }
+            }
+        }
         @if !rest.is_empty() {
             @if !side.of_many { h3 { "What else went wrong" } }
             ol.findings {
@@ -151,19 +181,19 @@ fn figures_table(figures: &[Figure]) -> Markup {
             table.figures {
                 caption { "Figures of the traces" }
                 thead { tr {
-                    th scope="col" { "figure" }
-                    @for n in 0..traces {
-                        th.number scope="col" { (letter(n)) }
-                        @if n > 0 { th.number scope="col" { (letter(n)) " − " (letter(0)) } }
-                    }
+                    th scope="col" { "trace" }
+                    @for figure in figures { th.number scope="col" { (figure.name) } }
                 } }
                 tbody {
-                    @for figure in figures {
+                    @for n in 0..traces {
                         tr {
-                            th scope="row" { (figure.name) }
-                            @for (n, value) in figure.values.iter().enumerate() {
-                                td.number { (value) }
-                                @if n > 0 { td.number.difference { (figure.differences[n]) } }
+                            th scope="row" { (letter(n)) }
+                            @for figure in figures { td.number { (figure.values[n]) } }
+                        }
+                        @if n > 0 {
+                            tr {
+                                th scope="row" { (letter(n)) " − " (letter(0)) }
+                                @for figure in figures { td.number.difference { (figure.differences[n]) } }
                             }
                         }
                     }

@@ -1,6 +1,6 @@
 //! How far a report can be trusted: facts about the file that it was made of.
 
-use super::{Incident, Role, Tone, Traced, after_start, words};
+use super::{Incident, Tone, Traced, after_start, words};
 use crate::text::info::{doubts, jump_text, scope, window_text};
 use crate::text::when::Zone;
 use crate::text::{decode, units};
@@ -33,7 +33,7 @@ pub(crate) fn facts(incident: &Incident, traced: &Traced) -> Vec<Fact> {
     facts.push(fact(
         Tone::Plain,
         "written by",
-        format!("ctrace {}, read by ctrace {}", words::name(&traced.trace.header().writer), incident.version),
+        format!("{}, read by ctrace {}", words::name(&traced.trace.header().writer), incident.version),
     ));
     facts.extend(what_and_when(incident, traced));
     facts
@@ -149,7 +149,7 @@ fn what_and_when(incident: &Incident, traced: &Traced) -> Vec<Fact> {
                 format!("{}, fired at {}", words::sentence(text), after_start(*t_ns)),
             )),
             DumpReason::Signal => {
-                facts.push(fact(Tone::Plain, "dumped", "because the recorder was sent SIGUSR1"))
+                facts.push(fact(Tone::Plain, "dumped", "because the recorder was sent SIGUSR1"));
             }
             DumpReason::Mark { text } => {
                 facts.push(fact(Tone::Plain, "dumped", format!("by a mark: {}", words::sentence(text))));
@@ -182,8 +182,8 @@ fn what_and_when(incident: &Incident, traced: &Traced) -> Vec<Fact> {
     if let Some(of) = header.host.facts.get(REPLAY_OF) {
         facts.push(replay_of(incident, traced, of));
     }
-    if traced.role == Role::Other
-        && let Some(first) = incident.traces.first()
+    // Of the recording it is the same.
+    if let Some(first) = incident.traces.first()
         && first.trace.header().host.hostname != host.hostname
     {
         let text =

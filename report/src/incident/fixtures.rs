@@ -41,7 +41,7 @@ fn trace(dir: &Path, comm: &str, calls: &[(&str, u64, u64, i64)], is_whole: bool
         abi: Abi::X86_64,
         scope: Scope::Command { argv: vec![comm.to_owned()] },
         host: Host { hostname: comm.to_owned(), kernel: "6.1.0".to_owned(), cpus: 2, ..Host::default() },
-        writer: "0.1.0".to_owned(),
+        writer: "ctrace 0.1.0".to_owned(),
         blind: vec!["io_uring: arguments".to_owned(), "payload: never".to_owned()],
         redaction: "default".to_owned(),
     };

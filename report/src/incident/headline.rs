@@ -44,7 +44,7 @@ pub(crate) const fn tone_of(verdict: Verdict) -> Tone {
 
 fn of_verdict<'a>(report: &Report) -> Headline<'a> {
     let sentence = report.reasons.first().cloned().unwrap_or_else(|| {
-        format!("every gate passed over {}", units::plural(report.a.compared, "operation"))
+        format!("Every gate passed over {}", units::plural(report.a.compared, "operation"))
     });
     Headline { tone: tone_of(report.verdict), word: report.verdict.name(), sentence, finding: None }
 }

@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn a_ticket_begins_with_the_finding_and_ends_with_the_commands() {
         let made = Made::incident(0);
-        let text = with("Checkout", &[&made], |incident| markdown(incident));
+        let text = with("Checkout", &[&made], markdown);
         let (headings, tables, code) = read(&text);
         assert!(headings >= 7 && tables >= 5, "{text}");
         assert!(text.starts_with(MARKDOWN_BEGINS));
@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn a_pair_has_its_metrics_and_differences() {
         let (a, b) = (Made::incident(0), Made::incident(0).replayed());
-        let text = with("pair", &[&a, &b], |incident| markdown(incident));
+        let text = with("pair", &[&a, &b], markdown);
         read(&text);
         for words in ["**match**", "| ✔ | coverage |", "B − A", "ctrace diff incident.ctr 'replay of it.ctr'"]
         {
@@ -424,7 +424,7 @@ mod tests {
         let long = format!("{HOSTILE}{}", "`|\u{202e}<!--".repeat(100_000));
         for name in [HOSTILE, &long] {
             let made = Made::named(name);
-            let text = with(name, &[&made, &made], |incident| markdown(incident));
+            let text = with(name, &[&made, &made], markdown);
             read(&text);
             assert!(text.len() <= MOST, "{}", text.len());
             assert!(!text.chars().any(|c| c != '\n' && crate::escape::is_hostile(c)));

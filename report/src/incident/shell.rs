@@ -1,6 +1,7 @@
 //! The commands that show what a report says, ready to be pasted into a shell.
 
 use super::{Incident, Role, Traced};
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// A command, and what it is good for.
@@ -27,7 +28,7 @@ pub(crate) fn quoted(word: &str) -> String {
             '\'' | '\\' => out.extend(['\\', c]),
             c if crate::escape::is_hostile(c) => {
                 for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                    out.push_str(&format!("\\x{byte:02x}"));
+                    let _ = write!(out, "\\x{byte:02x}");
                 }
             }
             c => out.push(c),

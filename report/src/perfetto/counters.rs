@@ -6,6 +6,7 @@ use super::{Tracks, apart};
 use crate::text::Events;
 use ctrace_format::{Metric, Resource};
 use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, Write};
 
 /// Samples so far.
@@ -15,10 +16,10 @@ pub(super) struct Counters {
     series: FxHashMap<(u32, Metric), Series>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Series {
-    lane: Lane,
-    shown: Shown,
+    /// Its counter, once there is a value.
+    lane: Option<Lane>,
     /// The sample before: its time and value.
     before: Option<(u64, u64)>,
 }
@@ -74,38 +75,30 @@ impl Counters {
         if e.value == u64::MAX {
             return Ok(());
         }
-        let subject = match self.subjects.get(&e.subject) {
-            Some(uuid) => *uuid,
-            None => {
-                let uuid = tracks.sheet.track(apart(&show.subject(e.subject)))?;
-                self.subjects.insert(e.subject, uuid);
-                uuid
-            }
-        };
-        let series = match self.series.get_mut(&(e.subject, e.metric)) {
-            Some(series) => series,
-            None => {
-                let (name, descriptor, shown) = counter(e.metric);
-                let lane = tracks.sheet.counter(Some(subject), &name, descriptor)?;
-                self.series.entry((e.subject, e.metric)).or_insert(Series { lane, shown, before: None })
-            }
-        };
+        let series = self.series.entry((e.subject, e.metric)).or_default();
         let before = series.before.replace((e.t_ns, e.value));
-        match series.shown {
-            Shown::Now => {
-                let value = i64::try_from(e.value).unwrap_or(i64::MAX);
-                tracks.sheet.count(series.lane, e.t_ns, Count::Whole(value))
-            }
+        let (name, descriptor, shown) = counter(e.metric);
+        let (t_ns, value) = match (shown, before) {
+            (Shown::Now, _) => (e.t_ns, Count::Whole(i64::try_from(e.value).unwrap_or(i64::MAX))),
             // From the sample before up to this one.
-            Shown::Rate(factor) => match before {
-                Some((from_ns, value)) if from_ns < e.t_ns => {
-                    let grown = e.value.saturating_sub(value) as f64;
-                    let per_second = grown * 1e9 / (e.t_ns - from_ns) as f64;
-                    tracks.sheet.count(series.lane, from_ns, Count::Part(per_second * factor))
-                }
-                _ => Ok(()),
-            },
-        }
+            (Shown::Rate(factor), Some((from_ns, value))) if from_ns < e.t_ns => {
+                let grown = e.value.saturating_sub(value) as f64;
+                let per_second = grown * 1e9 / (e.t_ns - from_ns) as f64;
+                (from_ns, Count::Part(per_second * factor))
+            }
+            // One sample tells no rate: there is nothing to have a track.
+            (Shown::Rate(_), _) => return Ok(()),
+        };
+        let lane = if let Some(lane) = series.lane {
+            lane
+        } else {
+            let subject = match self.subjects.entry(e.subject) {
+                Entry::Occupied(uuid) => *uuid.get(),
+                Entry::Vacant(free) => *free.insert(tracks.sheet.track(apart(&show.subject(e.subject)))?),
+            };
+            *series.lane.insert(tracks.sheet.counter(Some(subject), &name, descriptor)?)
+        };
+        tracks.sheet.count(lane, t_ns, value)
     }
 }
 

@@ -169,12 +169,12 @@ impl<'a> Hands<'a> {
         }
     }
 
-    fn about(&self, id: ObjectId) -> Option<String> {
+    fn about(&self, id: ObjectId) -> String {
         let known = match self.trace.object(id) {
             Object::Socket { cookie, .. } => self.ends.get(cookie),
             _ => None,
         };
-        Some(object(self.trace, self.trace.object(id), known))
+        object(self.trace, self.trace.object(id), known)
     }
 
     /// Whether it may be an end of an arrow.
@@ -194,9 +194,8 @@ impl<'a> Hands<'a> {
                 self.send(call, thread)
             }
             "read" | "readv" => self.receive(call, thread),
-            "recvfrom" if call.args[3] & MSG_PEEK == 0 => self.receive(call, thread),
+            "recvfrom" | "recvmmsg" if call.args[3] & MSG_PEEK == 0 => self.receive(call, thread),
             "recvmsg" if call.args[2] & MSG_PEEK == 0 => self.receive(call, thread),
-            "recvmmsg" if call.args[3] & MSG_PEEK == 0 => self.receive(call, thread),
             _ => false,
         }
     }
@@ -239,7 +238,7 @@ impl<'a> Hands<'a> {
                 None => return false,
             },
         };
-        let said = Said { category: "connect", text: "connects", about: self.about(id) };
+        let said = Said { category: "connect", text: "connects", about: Some(self.about(id)) };
         let end = self.flows.end(thread, call.t_ns, 1, said);
         self.meeting.cause(&key, end, 1, &mut self.flows);
         true
@@ -258,7 +257,7 @@ impl<'a> Hands<'a> {
             (None, Object::Socket { local: Some(SockAddr::Unix(path)), .. }) => Key::Unix(path.clone()),
             _ => return false,
         };
-        let said = Said { category: "connect", text: "accepts", about: self.about(id) };
+        let said = Said { category: "connect", text: "accepts", about: Some(self.about(id)) };
         let end = self.flows.end(thread, over(call), 1, said);
         self.meeting.effect(&key, end, 0, &mut self.flows);
         true
@@ -291,7 +290,7 @@ impl<'a> Hands<'a> {
         let moved = call.moved();
         let Some(id) = call.object.filter(|_| moved > 0) else { return false };
         let Some((direction, _)) = self.directions(self.trace.object(id)) else { return false };
-        let said = Said { category: "bytes", text: "sends", about: self.about(id) };
+        let said = Said { category: "bytes", text: "sends", about: Some(self.about(id)) };
         let end = self.flows.end(thread, call.t_ns, 1, said);
         let stream = self.stream(direction.clone());
         stream.sent = stream.sent.saturating_add(moved).max(moved);
@@ -305,7 +304,7 @@ impl<'a> Hands<'a> {
         let moved = call.moved();
         let Some(id) = call.object.filter(|_| moved > 0) else { return false };
         let Some((_, direction)) = self.directions(self.trace.object(id)) else { return false };
-        let said = Said { category: "bytes", text: "receives", about: self.about(id) };
+        let said = Said { category: "bytes", text: "receives", about: Some(self.about(id)) };
         let end = self.flows.end(thread, over(call), MOST_SENT, said);
         let stream = self.stream(direction.clone());
         stream.received = stream.received.saturating_add(moved);

@@ -20,8 +20,14 @@ mod counters;
 mod flows;
 mod hands;
 mod network;
+mod pair;
 mod schema;
 mod sheet;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests;
+
+pub use pair::{MANIFEST, Pair};
 
 use crate::text::decode::plain;
 use crate::text::{Events, containers};
@@ -199,10 +205,15 @@ impl<W: Write> Tracks<W> {
         }
         for (tgid, comm, container) in leaders {
             let argv = trace.snapshot().processes.iter().find(|p| p.tgid.0 == tgid).map(|p| &p.argv);
+            if tgid == 0 {
+                // The number of the idle task: nobody knows whose it was.
+                self.processes.push(self.sheet.named(None, "unknown process")?);
+                continue;
+            }
             let process = ProcessDescriptor {
                 pid: Some(tgid as i32),
                 cmdline: argv.into_iter().flatten().map(|word| plain(word)).collect(),
-                process_name: Some(comm),
+                process_name: (!comm.is_empty()).then_some(comm),
                 process_labels: container.and_then(|n| containers::called(&own, n)).into_iter().collect(),
             };
             let uuid =
@@ -210,10 +221,14 @@ impl<W: Write> Tracks<W> {
             self.processes.push(uuid);
         }
         for ((tgid, tid, comm), process) in names.into_iter().zip(self.process_of.clone()) {
+            if tid == 0 {
+                self.threads.push(self.sheet.named(Some(self.processes[process]), "unknown thread")?);
+                continue;
+            }
             let thread = ThreadDescriptor {
                 pid: Some(tgid as i32),
                 tid: Some(i64::from(tid)),
-                thread_name: Some(comm),
+                thread_name: (!comm.is_empty()).then_some(comm),
             };
             let uuid = self.sheet.track(TrackDescriptor {
                 thread: Some(thread),
@@ -394,7 +409,8 @@ fn plainly<W: Write>(event: &Event, show: &Events<'_>, tracks: &mut Tracks<W>) -
 /// What a thread did with its time.
 #[derive(Default)]
 struct Scheduler {
-    counters: Option<[Lane; 2]>,
+    /// Shares of a CPU: had, and waited for.
+    counters: Vec<Lane>,
     until_ns: Option<u64>,
 }
 
@@ -403,25 +419,19 @@ impl Scheduler {
         const TRACK: &str = "scheduler";
         const CATEGORY: &str = "scheduler";
         let place = Place::Thread(thread);
-        let counters = match self.counters {
-            Some(counters) => counters,
-            None => {
-                let parent = tracks.parent(place);
-                let percent = || CounterDescriptor { unit: None, unit_name: Some("%".to_owned()) };
-                let [running, runnable] = ["running %", "runnable %"];
-                let lanes = [
-                    tracks.sheet.counter(parent, running, percent())?,
-                    tracks.sheet.counter(parent, runnable, percent())?,
-                ];
-                *self.counters.insert(lanes)
+        if self.counters.is_empty() {
+            let parent = tracks.parent(place);
+            for name in ["running %", "runnable %"] {
+                let percent = CounterDescriptor { unit: None, unit_name: Some("%".to_owned()) };
+                self.counters.push(tracks.sheet.counter(parent, name, percent)?);
             }
-        };
+        }
         // Between two stretches it was blocked.
         if let Some(until_ns) = self.until_ns.filter(|until_ns| *until_ns < e.from_ns) {
             let what = (CATEGORY, Name::Often("blocked"));
             tracks.slice(place, TRACK, (until_ns, e.from_ns), what, Vec::new())?;
-            for lane in counters {
-                tracks.sheet.count(lane, until_ns, Count::Part(0.0))?;
+            for lane in &self.counters {
+                tracks.sheet.count(*lane, until_ns, Count::Part(0.0))?;
             }
         }
         let from_ns = self.until_ns.map_or(e.from_ns, |until_ns| until_ns.max(e.from_ns));
@@ -442,9 +452,9 @@ impl Scheduler {
         ];
         let time = (from_ns, from_ns.max(e.t_ns));
         tracks.slice(place, TRACK, time, (CATEGORY, Name::Often(most)), notes)?;
-        for (lane, ns) in counters.into_iter().zip([e.cpu_ns, e.wait_ns]) {
+        for (lane, ns) in self.counters.iter().zip([e.cpu_ns, e.wait_ns]) {
             let share = if length_ns == 0 { 0.0 } else { ns as f64 * 100.0 / length_ns as f64 };
-            tracks.sheet.count(lane, from_ns, Count::Part(share))?;
+            tracks.sheet.count(*lane, from_ns, Count::Part(share))?;
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ pub(super) const MERGE_NONE: i32 = 2;
 pub(super) const PACKET_KEY: u8 = 1 << 3 | 2;
 
 #[derive(Clone, PartialEq, Message)]
+#[expect(clippy::struct_field_names, reason = "the schema's own names")]
 pub(super) struct TracePacket {
     #[prost(message, optional, tag = "6")]
     pub(super) clock_snapshot: Option<ClockSnapshot>,

@@ -14,6 +14,8 @@ use std::io::{self, Write};
 
 /// Texts of annotations that are told once and then by number; what comes later is written out each time.
 const MOST_TEXTS: usize = 1 << 16;
+/// What was told on all sequences; then each is told anew.
+const MOST_TOLD: usize = 1 << 20;
 /// Longer texts are cut: a name of 1 MiB helps nobody on a timeline.
 const LONGEST: usize = 1_000;
 
@@ -29,7 +31,10 @@ struct Known {
     uuid: Uuid,
     /// The time of its last packet; nothing before it can be written.
     at_ns: u64,
+    /// Whether it has a packet.
     begun: bool,
+    /// Whether what was interned on it still holds.
+    holds: bool,
     /// What was interned on its sequence: numbers of texts, and which kind of name they were.
     told: FxHashSet<(u64, Kind)>,
 }
@@ -72,6 +77,9 @@ pub(super) struct Sheet<W> {
     /// Texts by number, the same for every sequence.
     iids: FxHashMap<Box<str>, u64>,
     texts: usize,
+    /// Entries of what is told on the sequences, and how many may be.
+    told: usize,
+    most_told: usize,
     lanes: Vec<Known>,
     /// Where the numbers of this trace's tracks begin.
     base: u64,
@@ -93,6 +101,8 @@ impl<W: Write> Sheet<W> {
             buffer: Vec::new(),
             iids: FxHashMap::default(),
             texts: 0,
+            told: 0,
+            most_told: MOST_TOLD,
             lanes: Vec::new(),
             base,
             tracks: 0,
@@ -166,7 +176,7 @@ impl<W: Write> Sheet<W> {
 
     /// A sequence for the events of a track.
     pub(super) fn lane(&mut self, uuid: Uuid) -> Lane {
-        self.lanes.push(Known { uuid, at_ns: 0, begun: false, told: FxHashSet::default() });
+        self.lanes.push(Known { uuid, at_ns: 0, begun: false, holds: false, told: FxHashSet::default() });
         Lane(self.lanes.len() - 1)
     }
 
@@ -194,6 +204,7 @@ impl<W: Write> Sheet<W> {
     fn intern(&mut self, lane: Lane, data: &mut InternedData, kind: Kind, text: &str) -> Option<u64> {
         let iid = self.iid(text, kind)?;
         if self.lanes[lane.0].told.insert((iid, kind)) {
+            self.told += 1;
             let named = || Named { iid: Some(iid), name: Some(text.to_owned()) };
             match kind {
                 Kind::Category => data.event_categories.push(named()),
@@ -236,7 +247,8 @@ impl<W: Write> Sheet<W> {
         let known = &mut self.lanes[lane.0];
         known.at_ns = known.at_ns.max(t_ns);
         let first = !std::mem::replace(&mut known.begun, true);
-        let defaults = first.then(|| TracePacketDefaults {
+        let anew = !std::mem::replace(&mut known.holds, true);
+        let defaults = anew.then_some(TracePacketDefaults {
             track_event_defaults: Some(TrackEventDefaults { track_uuid: Some(known.uuid.0) }),
         });
         let packet = TracePacket {
@@ -244,7 +256,7 @@ impl<W: Write> Sheet<W> {
             trusted_packet_sequence_id: Some(GENERAL + 1 + lane.0 as u32),
             track_event: Some(event),
             interned_data: (data != InternedData::default()).then_some(data),
-            sequence_flags: Some(if first { STATE_CLEARED | NEEDS_STATE } else { NEEDS_STATE }),
+            sequence_flags: Some(if anew { STATE_CLEARED | NEEDS_STATE } else { NEEDS_STATE }),
             trace_packet_defaults: defaults,
             first_packet_on_sequence: first.then_some(true),
             ..TracePacket::default()
@@ -258,6 +270,14 @@ impl<W: Write> Sheet<W> {
         (category, name): (&str, Name<'_>),
         notes: Vec<Note>,
     ) -> (TrackEvent, InternedData) {
+        if self.told > self.most_told {
+            // Memory is bounded, however many tracks say however much.
+            self.told = 0;
+            for known in &mut self.lanes {
+                known.told = FxHashSet::default();
+                known.holds = false;
+            }
+        }
         let mut data = InternedData::default();
         let mut event = TrackEvent::default();
         event.category_iids.extend(self.intern(lane, &mut data, Kind::Category, category));
@@ -366,5 +386,48 @@ impl Lanes {
         let lane = sheet.lane(uuid);
         self.lanes.push(lane);
         Ok(lane)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_on_which_much_was_told_begins_anew() {
+        let mut out = Vec::new();
+        let mut sheet = Sheet::new(&mut out, 1, 0);
+        sheet.most_told = 8;
+        let uuid = sheet.named(None, "track").unwrap();
+        let lanes = [sheet.lane(uuid), sheet.lane(uuid)];
+        for n in 0..40 {
+            let name = format!("name {}", n % 10);
+            let lane = lanes[n % 2];
+            sheet.slice(lane, (n as u64, n as u64 + 1), ("test", Name::Often(&name)), Vec::new()).unwrap();
+        }
+        sheet.finish().unwrap();
+        let mut bytes = out.as_slice();
+        let mut known: FxHashMap<u32, FxHashMap<u64, String>> = FxHashMap::default();
+        let (mut cleared, mut seen) = (0, 0);
+        while !bytes.is_empty() {
+            bytes = &bytes[1..];
+            let packet = TracePacket::decode_length_delimited(&mut bytes).unwrap();
+            let names = known.entry(packet.trusted_packet_sequence_id.unwrap()).or_default();
+            let Some(event) = packet.track_event else { continue };
+            if packet.sequence_flags.unwrap() & STATE_CLEARED != 0 {
+                cleared += 1;
+                names.clear();
+                assert!(packet.trace_packet_defaults.is_some(), "the track is told again");
+            }
+            for named in packet.interned_data.iter().flat_map(|data| &data.event_names) {
+                assert!(names.insert(named.iid.unwrap(), named.name.clone().unwrap()).is_none());
+            }
+            if let Some(iid) = event.name_iid {
+                assert_eq!(names[&iid], format!("name {}", seen % 10));
+                seen += 1;
+            }
+        }
+        assert!(seen == 40 && cleared > 4, "{cleared}");
     }
 }

@@ -14,8 +14,8 @@ use super::{containers, decode::plain};
 use ctrace_analysis::connects::Connected;
 use ctrace_analysis::{Containers, Pattern};
 use ctrace_format::{
-    Class, Connection, ConnectionKind, Detail, Event, ObjectId, StrId, Syscall, Sysno, TaskId, Trace,
-    errno, syscalls,
+    Class, Connection, ConnectionKind, Detail, Event, ObjectId, StrId, Syscall, Sysno, TaskId, Trace, errno,
+    syscalls,
 };
 use std::collections::HashMap;
 
@@ -64,14 +64,15 @@ impl Query {
                         .map_or((option, None), |(name, value)| (name, Some(value.to_owned())));
                     let known = OPTIONS.iter().find(|(names, _)| names.contains(&name));
                     let (names, takes) = known.ok_or_else(|| {
-                        let all: Vec<&str> = OPTIONS.iter().filter_map(|(names, _)| names.last().copied()).collect();
+                        let all: Vec<&str> =
+                            OPTIONS.iter().filter_map(|(names, _)| names.last().copied()).collect();
                         format!("no option is named {name}; there are --failed, --engine, {}", all.join(", "))
                     })?;
                     let value = given.or_else(|| words.next()).filter(|value| !value.is_empty());
                     let value = value.ok_or_else(|| format!("{name} takes {takes}"))?;
                     query.option(names.last().copied().unwrap_or_default(), &value)?;
                 }
-                _ => query.bare(word)?,
+                _ => query.bare(&word)?,
             }
         }
         query.wish.calls = Calls::parse(&query.calls)?;
@@ -83,7 +84,9 @@ impl Query {
         let list = || value.split(',').map(str::trim).filter(|v| !v.is_empty());
         match name {
             "--syscall" => self.add_calls(value),
-            "--task" => self.wish.tasks.extend(list().map(filter::parse_task).collect::<Result<Vec<_>, _>>()?),
+            "--task" => {
+                self.wish.tasks.extend(list().map(filter::parse_task).collect::<Result<Vec<_>, _>>()?);
+            }
             "--errno" => {
                 self.wish.errnos.extend(list().map(filter::parse_errno).collect::<Result<Vec<_>, _>>()?);
             }
@@ -111,14 +114,14 @@ impl Query {
         self.calls.push_str(calls);
     }
 
-    fn bare(&mut self, word: String) -> Result<(), String> {
-        let is_errno = word.len() > 1 && word.starts_with('E') && errno::number(&word).is_some();
+    fn bare(&mut self, word: &str) -> Result<(), String> {
+        let is_errno = word.len() > 1 && word.starts_with('E') && errno::number(word).is_some();
         match word.chars().next() {
-            Some('%' | '!') if word.len() > 1 => self.add_calls(&word),
+            Some('%' | '!') if word.len() > 1 => self.add_calls(word),
             // A class of calls that is being typed.
             Some('%' | '!') => {}
-            Some('/') => self.wish.paths.push(Pattern::new(&word)),
-            _ if is_errno => self.wish.errnos.push(filter::parse_errno(&word)?),
+            Some('/') => self.wish.paths.push(Pattern::new(word)),
+            _ if is_errno => self.wish.errnos.push(filter::parse_errno(word)?),
             _ => self.words.push(word.to_lowercase()),
         }
         Ok(())
@@ -298,7 +301,8 @@ impl Word {
             return true;
         }
         let errors = &mut self.errors;
-        let mut named = |errno| *errors.entry(errno).or_insert_with(|| holds(&decode::errno_name(errno), lower));
+        let mut named =
+            |errno| *errors.entry(errno).or_insert_with(|| holds(&decode::errno_name(errno), lower));
         if call.errno().is_some_and(&mut named) || self.task(events, call.task) {
             return true;
         }
@@ -329,7 +333,9 @@ impl Word {
             Detail::Str { value, .. } => self.string(events, *value),
             Detail::Argv { words, .. } => words.iter().any(|word| self.string(events, *word)),
             Detail::Object { object, .. } => self.object(events, *object),
-            Detail::NewFds { objects, .. } => objects.iter().flatten().any(|object| self.object(events, *object)),
+            Detail::NewFds { objects, .. } => {
+                objects.iter().flatten().any(|object| self.object(events, *object))
+            }
             Detail::Passed { fds, .. } => {
                 fds.iter().filter_map(|fd| fd.object).any(|object| self.object(events, object))
             }
@@ -370,9 +376,14 @@ mod tests {
 
     #[test]
     fn a_line_means_what_the_options_of_events_mean() {
-        let query = Query::parse("-e openat,read --errno=enoent -t app,17 --slower 10ms -Z 'two words' /var/lib").unwrap();
+        let query =
+            Query::parse("-e openat,read --errno=enoent -t app,17 --slower 10ms -Z 'two words' /var/lib")
+                .unwrap();
         assert_eq!(query.calls, "openat,read");
-        assert_eq!((query.wish.errnos.as_slice(), query.wish.slower_ns, query.wish.failed), (&[2][..], 10_000_000, true));
+        assert_eq!(
+            (query.wish.errnos.as_slice(), query.wish.slower_ns, query.wish.failed),
+            (&[2][..], 10_000_000, true)
+        );
         assert_eq!((query.wish.tasks.len(), query.wish.paths.len()), (2, 1));
         assert_eq!(query.words, ["two words"]);
         assert!(Query::parse("").unwrap().is_empty() && Query::parse("  ").unwrap().is_empty());

@@ -195,7 +195,8 @@ impl App {
     /// Takes the other trace to the same time.
     fn lock(&mut self) {
         let focus = self.focus;
-        let Some((at, row)) = self.sides[focus].at().and_then(|at| Some((at, self.sides[focus].rows.get(&at)?)))
+        let Some((at, row)) =
+            self.sides[focus].at().and_then(|at| Some((at, self.sides[focus].rows.get(&at)?)))
         else {
             return;
         };
@@ -347,6 +348,7 @@ impl App {
         let shift_ns = self.alignment.shift_ns.saturating_add(by_ns);
         self.alignment = Alignment { shift_ns, ..self.alignment };
         let sign = if shift_ns < 0 { "-" } else { "+" };
-        self.notice = format!("the second trace is shifted by {sign}{}", units::duration(shift_ns.unsigned_abs()));
+        self.notice =
+            format!("the second trace is shifted by {sign}{}", units::duration(shift_ns.unsigned_abs()));
     }
 }

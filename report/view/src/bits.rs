@@ -22,6 +22,10 @@ impl Bits {
 
     /// Adds as many ordinals as `more` has.
     pub(crate) fn append(&mut self, more: &Part) {
+        // No recording has so many; what is behind them is not shown.
+        if self.len.checked_add(more.len).is_none() {
+            return;
+        }
         let shift = self.len % 64;
         for (i, word) in more.words.iter().enumerate() {
             let left = (more.len as usize - i * 64).min(64);

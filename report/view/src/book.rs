@@ -80,6 +80,12 @@ impl Bin {
     }
 }
 
+/// A stretch of time that is not empty, whatever a file says.
+pub(crate) fn stretch(from_ns: u64, to_ns: u64) -> (u64, u64) {
+    let from_ns = from_ns.min(u64::MAX - 1);
+    (from_ns, to_ns.max(from_ns + 1))
+}
+
 /// Figures over a stretch of time, cut into equal bins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Series {
@@ -90,7 +96,8 @@ pub(crate) struct Series {
 
 impl Series {
     pub(crate) fn new(from_ns: u64, to_ns: u64, bins: usize) -> Self {
-        Self { from_ns, to_ns: to_ns.max(from_ns + 1), bins: vec![Bin::default(); bins.max(1)] }
+        let (from_ns, to_ns) = stretch(from_ns, to_ns);
+        Self { from_ns, to_ns, bins: vec![Bin::default(); bins.max(1)] }
     }
 
     /// The bin of a moment, as far as it is among them.
@@ -113,7 +120,7 @@ impl Series {
     fn spread(&mut self, from_ns: u64, to_ns: u64, count: u64, add: impl Fn(&mut Bin, u64)) {
         let whole = u128::from(to_ns.saturating_sub(from_ns));
         let inside = u128::from(to_ns.min(self.to_ns).saturating_sub(from_ns.max(self.from_ns)));
-        let count = if whole == 0 { count } else { (u128::from(count) * inside / whole) as u64 };
+        let count = (u128::from(count) * inside).checked_div(whole).map_or(count, |part| part as u64);
         let first = self.at(from_ns.max(self.from_ns));
         let last = self.at(to_ns.min(self.to_ns));
         let (Some(first), Some(last)) = (first, last) else { return };
@@ -271,5 +278,6 @@ mod tests {
         assert_eq!(series.bins.iter().map(|b| b.calls).sum::<u64>(), 4, "it was later");
         assert_eq!((series.at(200), series.at(201), series.at(99)), (Some(9), None, None));
         assert_eq!(Series::new(5, 5, 0).at(5), Some(0));
+        assert_eq!(Series::new(u64::MAX, 0, 3).at(u64::MAX), Some(2));
     }
 }

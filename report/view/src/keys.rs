@@ -20,10 +20,7 @@ pub(crate) const HELP: [(&str, &[(&str, &str)]); 5] = [
             ("{ }", "the finding before, the next one"),
         ],
     ),
-    (
-        "findings",
-        &[("↑ ↓  Enter", "choose one, go to the event that shows it")],
-    ),
+    ("findings", &[("↑ ↓  Enter", "choose one, go to the event that shows it")]),
     (
         "timeline",
         &[
@@ -182,11 +179,7 @@ impl App {
         let event = finding.evidence.events.first().copied();
         let t_ns = event.map_or(finding.from_ns, |event| event.end_ns);
         let why = if event.is_some() { Why::Evidence } else { Why::Time };
-        self.notice = format!(
-            "finding {}: {}",
-            finding.rank,
-            ctrace_report::escape::line(&finding.sentence)
-        );
+        self.notice = format!("finding {}: {}", finding.rank, ctrace_report::escape::line(&finding.sentence));
         if self.view == View::Timeline {
             self.window.cursor_ns = self.alignment.other(1, t_ns);
             if side == 0 {

@@ -10,6 +10,7 @@ mod book;
 mod keys;
 mod message;
 mod once;
+mod pool;
 mod render;
 mod row;
 mod side;
@@ -57,14 +58,23 @@ pub struct Options {
     pub mouse: bool,
 }
 
-/// The core at its start, and what is to be done first.
-fn begin(shown: Vec<Shown>, options: &Options, size: (u16, u16)) -> Result<(App, Vec<Effect>, Vec<Arc<Trace>>), String> {
-    let traces: Vec<Arc<Trace>> = shown.iter().map(|shown| Arc::clone(&shown.trace)).collect();
+/// The core at its start.
+struct Begun {
+    app: App,
+    /// What is to be done first.
+    effects: Vec<Effect>,
+    /// In the order of the core's sides.
+    traces: Vec<Arc<Trace>>,
+}
+
+/// Begins. A sentence when the filter makes no sense.
+fn begin(shown: Vec<Shown>, options: &Options, size: (u16, u16)) -> Result<Begun, String> {
+    let traces = shown.iter().map(|shown| Arc::clone(&shown.trace)).collect();
     let sides = shown.into_iter().map(|shown| Side::new(&shown.path, &shown.trace, shown.account)).collect();
     let (mut app, mut effects) = App::new(sides, options.view, size, options.colours);
     if !options.filter.is_empty() {
         // What is searched is read by the way.
         effects.splice(..0, app.start_with(&options.filter)?);
     }
-    Ok((app, effects, traces))
+    Ok(Begun { app, effects, traces })
 }

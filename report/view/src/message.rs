@@ -37,19 +37,46 @@ pub(crate) enum Message {
     /// The wheel: so many lines.
     Wheel(i32),
     /// A page was read for the first time.
-    Scanned { side: usize, page: usize, scanned: Box<Scanned> },
+    Scanned {
+        side: usize,
+        page: usize,
+        scanned: Box<Scanned>,
+    },
     /// A page was searched.
-    Found { side: usize, search: u64, page: usize, part: Part },
+    Found {
+        side: usize,
+        search: u64,
+        page: usize,
+        part: Part,
+    },
     /// A search makes no sense for this trace.
-    Refused { side: usize, search: u64, why: String },
+    Refused {
+        side: usize,
+        search: u64,
+        why: String,
+    },
     /// Events that were asked for.
-    Rows { side: usize, rows: Vec<(Place, Row)> },
+    Rows {
+        side: usize,
+        rows: Vec<(Place, Row)>,
+    },
     /// The event that was looked for.
-    Sought { side: usize, why: Why, t_ns: u64, place: Place },
+    Sought {
+        side: usize,
+        why: Why,
+        t_ns: u64,
+        place: Place,
+    },
     /// What the trace tells.
-    Account { side: usize, account: Result<Box<Account>, String> },
+    Account {
+        side: usize,
+        account: Result<Box<Account>, String>,
+    },
     /// Figures of a stretch of time.
-    Series { side: usize, series: Series },
+    Series {
+        side: usize,
+        series: Series,
+    },
 }
 
 /// The reason to look for an event.

@@ -1,7 +1,7 @@
 //! The first screen as text, for scripts and tests.
 
 use crate::work::{Note, Runner};
-use crate::{Options, Shown, begin};
+use crate::{Begun, Options, Shown, begin};
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
 use std::sync::mpsc::channel;
@@ -10,15 +10,19 @@ use std::sync::mpsc::channel;
 ///
 /// # Errors
 /// A sentence when the filter makes no sense, or a bug ended a thread.
-pub fn once(shown: Vec<Shown>, options: &Options, (columns, lines): (u16, u16)) -> Result<Vec<String>, String> {
-    let (mut app, effects, traces) = begin(shown, options, (columns, lines))?;
+pub fn once(
+    shown: Vec<Shown>,
+    options: &Options,
+    (columns, lines): (u16, u16),
+) -> Result<Vec<String>, String> {
+    let Begun { mut app, effects, traces } = begin(shown, options, (columns, lines))?;
     let (notes, told) = channel();
     let runner = Runner::new(&traces, &app, options.zone, notes);
-    effects.into_iter().for_each(|effect| runner.run(effect));
+    runner.run_all(effects);
     while !app.is_settled() {
         match told.recv() {
             Ok(Note::Message(message)) => {
-                app.update(message).into_iter().for_each(|effect| runner.run(effect));
+                runner.run_all(app.update(message));
             }
             Ok(Note::Broken(why)) => return Err(why),
             Ok(_) => {}

@@ -11,6 +11,7 @@ use ctrace_report::text::units;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::{Color, Modifier, Style};
+use std::fmt::Write as _;
 use unicode_width::UnicodeWidthChar;
 
 /// Columns in front of the timeline's figures.
@@ -331,7 +332,11 @@ impl App {
             View::Findings => match &side.told {
                 Told::Ready(account) => {
                     let count = account.findings.len() as u64;
-                    format!("{} · {}", units::plural(count, "finding"), units::plural(side.facts.events, "event"))
+                    format!(
+                        "{} · {}",
+                        units::plural(count, "finding"),
+                        units::plural(side.facts.events, "event")
+                    )
                 }
                 _ => units::plural(side.facts.events, "event"),
             },
@@ -344,7 +349,7 @@ impl App {
                     time(window.cursor_ns)
                 );
                 if let Some((from, to)) = window.brushed() {
-                    text.push_str(&format!(", brush {} from {}", units::duration(to - from), time(from)));
+                    let _ = write!(text, ", brush {} from {}", units::duration(to - from), time(from));
                 }
                 text
             }
@@ -360,15 +365,15 @@ impl App {
                     None if !side.is_listed() && side.list.refused.is_none() => "nothing yet".into(),
                     None => "none".into(),
                 };
-                text.push_str(&format!(" of {}", units::count(side.facts.events)));
+                let _ = write!(text, " of {}", units::count(side.facts.events));
                 if let Some(label) = &side.list.follow {
-                    text.push_str(&format!(" · follows {label}"));
+                    let _ = write!(text, " · follows {label}");
                 }
                 if let Some((from, to)) = side.list.want.brush {
-                    text.push_str(&format!(" · {} … {} s", time(from), time(to)));
+                    let _ = write!(text, " · {} … {} s", time(from), time(to));
                 }
                 if !side.list.want.typed.is_empty() && self.input.is_none() {
-                    text.push_str(&format!(" · /{}", ctrace_report::escape::line(&side.list.want.typed)));
+                    let _ = write!(text, " · /{}", ctrace_report::escape::line(&side.list.want.typed));
                 }
                 text
             }

@@ -41,8 +41,9 @@ impl Row {
             let comm = String::from_utf8_lossy(trace.str(def.comm)).into_owned();
             Follow { what: What::Task(task), label: escape::line(&format!("{comm}[{}]", def.tid.0)).into() }
         });
-        let object = object.map(|object| {
-            Follow { what: What::Object(object), label: escape::line(&object_name(trace, object)).into() }
+        let object = object.map(|object| Follow {
+            what: What::Object(object),
+            label: escape::line(&object_name(trace, object)).into(),
         });
         let socket = cookie_of(trace, event).map(|cookie| {
             let label = object.as_ref().map_or_else(|| format!("socket #{}", cookie.0), |o| o.label.clone());

@@ -1,10 +1,10 @@
 //! One trace as far as it was read, and where somebody is in it.
 
 use crate::bits::{Bits, Part};
-use crate::book::{Page, Scanned, Series, pages};
+use crate::book::{Page, Scanned, Series, pages, stretch};
 use crate::message::{Effect, Want, Why};
 use crate::row::{Place, Row};
-use ctrace_analysis::Account;
+use ctrace_analysis::{Account, is_complete};
 use ctrace_format::{Class, DumpReason, Policy, State, Trace};
 use ctrace_report::escape;
 use ctrace_report::text::units;
@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// Bins of the series of a whole trace: more than a terminal has columns, so that some zooming needs no reading.
 const BINS: usize = 4096;
+/// Sentences about what cannot be read that are kept: more would say no more.
+const KEPT_WHATS: usize = 20;
 /// Rows that are kept when they are out of sight.
 const KEPT_ROWS: usize = 4096;
 
@@ -23,6 +25,8 @@ pub(crate) struct Facts {
     pub(crate) name: String,
     /// What to know before anything else: torn, live, lossy, damaged, unmasked.
     pub(crate) notes: Vec<String>,
+    /// It was finished, nothing is damaged, nothing is missing.
+    pub(crate) tells_all: bool,
     pub(crate) start_realtime_ns: u64,
     /// Where it begins and ends, ns since the start of the recording.
     pub(crate) from_ns: u64,
@@ -70,12 +74,14 @@ impl Facts {
         }
         let from_ns = trace.window().map_or(0, |window| window.from_ns);
         let length_ns = trace.summary().map_or(0, |summary| summary.duration_ns);
+        let (from_ns, to_ns) = stretch(from_ns, trace.end_ns().max(length_ns));
         Self {
             name: escape::line(&name).into(),
+            tells_all: is_complete(trace) && trace.lost_events() == 0 && events > 0,
             notes: notes.iter().map(|note| escape::line(note).into_owned()).collect(),
             start_realtime_ns: header.start_realtime_ns,
             from_ns,
-            to_ns: trace.end_ns().max(length_ns).max(from_ns + 1),
+            to_ns,
             events,
         }
     }
@@ -214,7 +220,11 @@ impl Side {
 
     /// Whether the list is as long as it gets.
     pub(crate) fn is_listed(&self) -> bool {
-        if self.list.want.is_all() { self.pages.is_done() } else { self.list.searched == self.pages.all.len() }
+        if self.list.want.is_all() {
+            self.pages.is_done()
+        } else {
+            self.list.searched == self.pages.all.len()
+        }
     }
 
     /// The listed event at which somebody is.
@@ -241,15 +251,13 @@ impl Side {
     pub(crate) fn scanned(&mut self, page: usize, scanned: Scanned) {
         self.pages.waiting.insert(page, scanned);
         while let Some(scanned) = self.pages.waiting.remove(&self.pages.read()) {
-            let next = self.pages.firsts.last().copied().unwrap_or(0) + scanned.shown.len();
+            let next = self.pages.firsts.last().copied().unwrap_or(0).saturating_add(scanned.shown.len());
             self.pages.firsts.push(next);
             self.shown.append(&scanned.shown);
             self.errors.append(&scanned.errors);
             self.series.merge(&scanned.bins);
-            /// More would say no more.
-            const KEPT: usize = 20;
             for what in scanned.unreadable {
-                if self.unreadable.len() < KEPT {
+                if self.unreadable.len() < KEPT_WHATS {
                     self.unreadable.insert(escape::line(&what).into());
                 }
             }
@@ -315,7 +323,8 @@ impl Side {
         let from = self.top.saturating_sub(lines);
         let to = self.top.saturating_add(lines * 2).min(count);
         let ordinals = |from, to| (from..to).filter_map(|rank| self.listed().select(rank));
-        let screen_misses = ordinals(self.top, (self.top + lines).min(count)).any(|o| !self.rows.contains_key(&o));
+        let screen_misses =
+            ordinals(self.top, (self.top + lines).min(count)).any(|o| !self.rows.contains_key(&o));
         let near: Vec<u32> = ordinals(from, to).collect();
         if self.rows.len() > KEPT_ROWS {
             self.rows.retain(|ordinal, _| near.binary_search(ordinal).is_ok());

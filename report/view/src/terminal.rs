@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::message::{Effect, Key, Message};
 use crate::work::{Note, Runner};
-use crate::{Options, Shown, begin};
+use crate::{Begun, Options, Shown, begin};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use ratatui::Terminal;
@@ -15,7 +15,8 @@ use ratatui::crossterm::event::{
 };
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size as terminal_size,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    size as terminal_size,
 };
 use std::ffi::OsStr;
 use std::fs::File;
@@ -68,13 +69,13 @@ fn output() -> io::Result<File> {
 fn enter(mouse: bool) -> io::Result<Screen> {
     enable_raw_mode()?;
     let mut out = output()?;
-    execute!(out, EnterAlternateScreen)?;
+    execute!(out, EnterAlternateScreen, Clear(ClearType::All))?;
     if mouse {
         execute!(out, EnableMouseCapture)?;
     }
-    let mut screen = Terminal::new(CrosstermBackend::new(BufWriter::new(out)))?;
-    screen.clear()?;
-    Ok(screen)
+    // The terminal must not be asked anything (`Terminal::clear` asks where the cursor is): the thread that reads keys would
+    // get the answer.
+    Terminal::new(CrosstermBackend::new(BufWriter::new(out)))
 }
 
 /// Gives the terminal back, as far as that is possible.
@@ -111,7 +112,7 @@ fn signals() -> SigSet {
 pub fn show(shown: Vec<Shown>, options: &Options) -> Result<Stopped, ShowError> {
     let terminal = ShowError::Terminal;
     let first = terminal_size().map_err(terminal)?;
-    let (mut app, effects, traces) = begin(shown, options, first).map_err(ShowError::Filter)?;
+    let Begun { mut app, effects, traces } = begin(shown, options, first).map_err(ShowError::Filter)?;
     signals().thread_block().map_err(|e| terminal(e.into()))?;
     let (notes, told) = channel();
     let before = std::panic::take_hook();
@@ -122,7 +123,7 @@ pub fn show(shown: Vec<Shown>, options: &Options) -> Result<Stopped, ShowError> 
     let _taken = Taken;
     let mut screen = enter(options.mouse).map_err(terminal)?;
     let runner = Runner::new(&traces, &app, options.zone, notes.clone());
-    effects.into_iter().for_each(|effect| runner.run(effect));
+    runner.run_all(effects);
     listen(&notes).map_err(terminal)?;
     run(&mut app, &mut screen, &runner, &told, options.mouse)
 }
@@ -132,15 +133,14 @@ fn listen(notes: &Sender<Note>) -> io::Result<()> {
     let (keys, caught) = (notes.clone(), notes.clone());
     thread::Builder::new().name("ctrace-keys".into()).spawn(move || {
         loop {
-            let note = match event::read() {
-                Ok(event) => match message(&event) {
-                    Some(message) => Note::Message(message),
-                    None => continue,
-                },
-                Err(error) => Note::NoTerminal(error),
+            let event = match event::read() {
+                Ok(event) => event,
+                Err(error) => {
+                    let _ = keys.send(Note::NoTerminal(error));
+                    break;
+                }
             };
-            let ends = matches!(note, Note::NoTerminal(_));
-            if keys.send(note).is_err() || ends {
+            if messages(&event).into_iter().any(|message| keys.send(Note::Message(message)).is_err()) {
                 break;
             }
         }
@@ -194,8 +194,7 @@ fn run(
 fn draw(app: &mut App, screen: &mut Screen, runner: &Runner) -> io::Result<()> {
     let now = screen.size()?;
     if (now.width, now.height) != app.size {
-        let effects = app.update(Message::Resize(now.width, now.height));
-        effects.into_iter().for_each(|effect| runner.run(effect));
+        runner.run_all(app.update(Message::Resize(now.width, now.height)));
     }
     screen.draw(|frame| app.render(frame.buffer_mut()))?;
     Ok(())
@@ -215,28 +214,30 @@ fn suspend(screen: &mut Screen, mouse: bool) -> io::Result<()> {
 }
 
 /// What a key, or the mouse, means.
-fn message(event: &Event) -> Option<Message> {
+fn messages(event: &Event) -> Vec<Message> {
     match event {
-        Event::Key(KeyEvent { kind: KeyEventKind::Release, .. }) => None,
-        Event::Key(key) => self::key(key).map(Message::Key),
-        Event::Resize(columns, lines) => Some(Message::Resize(*columns, *lines)),
+        Event::Key(KeyEvent { kind: KeyEventKind::Release, .. }) => Vec::new(),
+        Event::Key(event) => {
+            let key = key(event);
+            // A terminal writes Alt and a letter as it writes Esc and then the letter: somebody types fast.
+            let is_letter = matches!(event.code, KeyCode::Char(_) | KeyCode::Enter | KeyCode::Backspace);
+            let esc = (is_letter && event.modifiers.contains(KeyModifiers::ALT)).then_some(Key::Esc);
+            esc.into_iter().chain(key).map(Message::Key).collect()
+        }
+        Event::Resize(columns, lines) => vec![Message::Resize(*columns, *lines)],
         Event::Mouse(mouse) => match mouse.kind {
-            MouseEventKind::Down(MouseButton::Left) => Some(Message::Click(mouse.column, mouse.row)),
-            MouseEventKind::ScrollDown => Some(Message::Wheel(3)),
-            MouseEventKind::ScrollUp => Some(Message::Wheel(-3)),
-            _ => None,
+            MouseEventKind::Down(MouseButton::Left) => vec![Message::Click(mouse.column, mouse.row)],
+            MouseEventKind::ScrollDown => vec![Message::Wheel(3)],
+            MouseEventKind::ScrollUp => vec![Message::Wheel(-3)],
+            _ => Vec::new(),
         },
-        _ => None,
+        _ => Vec::new(),
     }
 }
 
 fn key(event: &KeyEvent) -> Option<Key> {
     Some(match event.code {
         KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::CONTROL) => Key::Ctrl(c),
-        KeyCode::Char(c) if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER) => {
-            let _ = c;
-            return None;
-        }
         KeyCode::Char(c) => Key::Char(c),
         KeyCode::Enter => Key::Enter,
         KeyCode::Esc => Key::Esc,
@@ -258,6 +259,19 @@ fn key(event: &KeyEvent) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn esc_and_a_letter_that_come_together_are_two_keys() {
+        let pressed = |code, modifiers| {
+            let messages = messages(&Event::Key(KeyEvent::new(code, modifiers)));
+            let key = |message| if let Message::Key(key) = message { Some(key) } else { None };
+            messages.into_iter().filter_map(key).collect::<Vec<_>>()
+        };
+        assert_eq!(pressed(KeyCode::Char('/'), KeyModifiers::ALT), [Key::Esc, Key::Char('/')]);
+        assert_eq!(pressed(KeyCode::Char('/'), KeyModifiers::NONE), [Key::Char('/')]);
+        assert_eq!(pressed(KeyCode::Char('c'), KeyModifiers::CONTROL), [Key::Ctrl('c')]);
+        assert_eq!(pressed(KeyCode::Left, KeyModifiers::ALT), [Key::Left]);
+    }
 
     #[test]
     fn a_dumb_terminal_is_told_what_it_lacks() {

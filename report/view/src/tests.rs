@@ -7,7 +7,7 @@ use crate::app::{App, View};
 use crate::message::{Key, Message};
 use crate::side::Told;
 use crate::work::{Note, Runner};
-use crate::{Options, Shown, begin};
+use crate::{Begun, Options, Shown, begin};
 use ctrace_format::Trace;
 use ctrace_report::text::when::Zone;
 use ratatui::Terminal;
@@ -43,10 +43,10 @@ impl Stage {
             colours: false,
             mouse: false,
         };
-        let (app, effects, traces) = begin(shown.collect(), &options, size).unwrap();
+        let Begun { app, effects, traces } = begin(shown.collect(), &options, size).unwrap();
         let (notes, told) = channel();
         let runner = Runner::new(&traces, &app, Zone::UTC, notes);
-        effects.into_iter().for_each(|effect| runner.run(effect));
+        runner.run_all(effects);
         let screen = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
         let mut stage = Self { app, runner, told, screen };
         stage.settle();
@@ -54,8 +54,7 @@ impl Stage {
     }
 
     fn tell(&mut self, message: Message) {
-        let effects = self.app.update(message);
-        effects.into_iter().for_each(|effect| self.runner.run(effect));
+        self.runner.run_all(self.app.update(message));
     }
 
     /// Waits until nothing is being read any more.

@@ -1,7 +1,7 @@
 //! The part of the time that the timeline shows, and what is marked on it.
 
 use crate::app::{App, View};
-use crate::book::{Bin, Series};
+use crate::book::{Bin, Series, stretch};
 use crate::message::{Effect, Key};
 
 /// The least that is shown: the file's times are no finer.
@@ -9,6 +9,7 @@ const LEAST_NS: u64 = 1_000;
 
 /// See the module. Times are those of the first trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the unit is part of every name of a time")]
 pub(crate) struct Window {
     pub(crate) from_ns: u64,
     pub(crate) to_ns: u64,
@@ -19,7 +20,8 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(from_ns: u64, to_ns: u64) -> Self {
-        Self { from_ns, to_ns: to_ns.max(from_ns.saturating_add(1)), cursor_ns: from_ns, brush_ns: None }
+        let (from_ns, to_ns) = stretch(from_ns, to_ns);
+        Self { from_ns, to_ns, cursor_ns: from_ns, brush_ns: None }
     }
 
     pub(crate) const fn length(&self) -> u64 {
@@ -40,10 +42,11 @@ impl Window {
         let step = (self.length() / u64::from(columns.max(1))).max(1) as i64;
         self.cursor_ns =
             self.cursor_ns.saturating_add_signed(step.saturating_mul(by)).clamp(whole.from_ns, whole.to_ns);
+        let length = self.length();
         if self.cursor_ns < self.from_ns {
-            self.pan(-((self.from_ns - self.cursor_ns) as i64), whole);
+            (self.from_ns, self.to_ns) = (self.cursor_ns, self.cursor_ns + length);
         } else if self.cursor_ns > self.to_ns {
-            self.pan((self.cursor_ns - self.to_ns) as i64, whole);
+            (self.from_ns, self.to_ns) = (self.cursor_ns - length, self.cursor_ns);
         }
     }
 
@@ -118,7 +121,8 @@ impl App {
             }
             let from_ns = self.alignment.of_first(side, self.window.from_ns);
             let to_ns = self.alignment.of_first(side, self.window.to_ns);
-            let is_there = state.fine.as_ref().is_some_and(|fine| (fine.from_ns, fine.to_ns) == (from_ns, to_ns));
+            let is_there =
+                state.fine.as_ref().is_some_and(|fine| (fine.from_ns, fine.to_ns) == (from_ns, to_ns));
             if !is_there && state.pages.is_done() {
                 // Until it was worked out, nothing is asked for twice.
                 state.fine = Some(Series::new(from_ns, to_ns, 0));
@@ -194,6 +198,16 @@ mod tests {
         assert_eq!((window.from_ns, window.to_ns), (0, 1_000_000));
         window.go(i64::MAX, 80, whole);
         assert_eq!(window.cursor_ns, 1_000_000);
+        // However long a hostile file says that it is.
+        let whole = Window::new(0, u64::MAX);
+        let mut window = whole;
+        for _ in 0..200 {
+            window.go(3, 80, whole);
+            window.zoom(true, whole);
+            window.pan(i64::MAX, whole);
+            window.go(-9, 80, whole);
+            assert!(window.from_ns < window.to_ns && window.column(window.cursor_ns, 80).is_some());
+        }
     }
 
     #[test]

@@ -3,15 +3,14 @@
 
 use crate::app::App;
 use crate::book::{self, Page, Series};
-use crate::message::{Effect, Message, Want, Why};
-use crate::row::{Place, Row, Trail};
-use ctrace_format::{Class, Event, Filter, Trace};
+use crate::message::{Effect, Message, Why};
+use crate::pool::Pool;
+use crate::row::{Place, Row};
+use ctrace_format::{Class, Filter, Trace};
 use ctrace_report::Paint;
 use ctrace_report::text::Events;
-use ctrace_report::text::query::Matcher;
 use ctrace_report::text::when::Zone;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -37,12 +36,7 @@ const WHO: usize = 16;
 /// A trace, and the threads that read it.
 struct Desk {
     trace: Arc<Trace>,
-    pages: Arc<Vec<Page>>,
-    whole: Series,
-    /// Pages that somebody reads for the first time, or has read: a search does that by the way.
-    taken: Arc<Vec<AtomicBool>>,
-    /// The search that is wanted: others stop.
-    search: Arc<AtomicU64>,
+    pool: Arc<Pool>,
     rows: Sender<Request>,
 }
 
@@ -57,7 +51,12 @@ enum Request {
 pub(crate) struct Runner {
     desks: Vec<Desk>,
     notes: Sender<Note>,
-    zone: Zone,
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.desks.iter().for_each(|desk| desk.pool.close());
+    }
 }
 
 /// A thread that ends by a panic says so: somebody waits for what it was to do.
@@ -86,32 +85,33 @@ fn spawn(notes: &Sender<Note>, work: impl FnOnce() + Send + 'static) {
 impl Runner {
     /// For these traces, in the order of the core's sides.
     pub(crate) fn new(traces: &[Arc<Trace>], app: &App, zone: Zone, notes: Sender<Note>) -> Self {
+        let readers = thread::available_parallelism().map_or(1, usize::from).clamp(1, MOST_READERS);
         let desk = |(side, trace): (usize, &Arc<Trace>)| {
-            let (rows, requests) = channel();
             let state = &app.sides[side];
-            let desk = Desk {
-                trace: Arc::clone(trace),
-                pages: Arc::new(state.pages.all.clone()),
-                whole: Series::new(state.series.from_ns, state.series.to_ns, state.series.bins.len()),
-                taken: Arc::new(state.pages.all.iter().map(|_| AtomicBool::new(false)).collect()),
-                search: Arc::new(AtomicU64::new(0)),
-                rows,
-            };
-            let (trace, pages, notes_) = (Arc::clone(trace), Arc::clone(&desk.pages), notes.clone());
-            spawn(&notes, move || fetch(side, &trace, &pages, &requests, &notes_));
-            desk
+            let pages = Arc::new(state.pages.all.clone());
+            let whole = Series::new(state.series.from_ns, state.series.to_ns, state.series.bins.len());
+            let pool = Pool::new(side, Arc::clone(trace), Arc::clone(&pages), whole, zone, notes.clone());
+            let pool = Arc::new(pool);
+            for _ in 0..readers.min(pages.len()) {
+                let pool = Arc::clone(&pool);
+                spawn(&notes, move || pool.work());
+            }
+            let (rows, requests) = channel();
+            let (of, told) = (Arc::clone(trace), notes.clone());
+            spawn(&notes, move || fetch(side, &of, &pages, &requests, &told));
+            Desk { trace: Arc::clone(trace), pool, rows }
         };
         let desks = traces.iter().enumerate().map(desk).collect();
-        Self { desks, notes, zone }
+        Self { desks, notes }
     }
 
     /// Does it, or has it done. What it does not know is for the terminal.
     pub(crate) fn run(&self, effect: Effect) {
         match effect {
-            Effect::Scan { side } => self.scan(side),
+            Effect::Scan { side } => self.desks[side].pool.scan(),
             Effect::Account { side } => self.account(side),
-            Effect::Forget { side, search } => self.desks[side].search.store(search, Ordering::Release),
-            Effect::Find { side, search, want } => self.find(side, search, *want),
+            Effect::Forget { side, search } => self.desks[side].pool.search(search, None),
+            Effect::Find { side, search, want } => self.desks[side].pool.search(search, Some(*want)),
             Effect::Rows { side, places } => self.ask(side, Request::Rows(places)),
             Effect::Seek { side, why, page, t_ns, tid } => {
                 self.ask(side, Request::Seek { why, page, t_ns, tid });
@@ -123,96 +123,16 @@ impl Runner {
         }
     }
 
-    fn ask(&self, side: usize, request: Request) {
-        // Its end was told by its guard.
-        let _ = self.desks[side].rows.send(request);
-    }
-
-    /// Runs `work` on every page, on several threads, the first ones first. `work` makes what one thread needs.
-    fn on_pages<W>(&self, side: usize, work: impl Fn(Arc<Trace>) -> W + Clone + Send + 'static)
-    where
-        W: FnMut(&Events, usize, Page) -> bool,
-    {
-        let desk = &self.desks[side];
-        let next = Arc::new(AtomicUsize::new(0));
-        let readers = thread::available_parallelism().map_or(1, usize::from).clamp(1, MOST_READERS);
-        for _ in 0..readers.min(desk.pages.len()) {
-            let (trace, pages, next) = (Arc::clone(&desk.trace), Arc::clone(&desk.pages), Arc::clone(&next));
-            let work = work.clone();
-            spawn(&self.notes, move || {
-                let events = Events::new(&trace, Paint::none());
-                let mut work = work(Arc::clone(&trace));
-                loop {
-                    let page = next.fetch_add(1, Ordering::Relaxed);
-                    if page >= pages.len() || !work(&events, page, pages[page]) {
-                        break;
-                    }
-                }
-            });
+    /// Does all of them.
+    pub(crate) fn run_all(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.run(effect);
         }
     }
 
-    fn scan(&self, side: usize) {
-        let desk = &self.desks[side];
-        let (notes, whole, taken) = (self.notes.clone(), desk.whole.clone(), Arc::clone(&desk.taken));
-        self.on_pages(side, move |_| {
-            let (notes, whole, taken) = (notes.clone(), whole.clone(), Arc::clone(&taken));
-            move |events: &Events, page: usize, of: Page| {
-                if taken[page].swap(true, Ordering::AcqRel) {
-                    return true;
-                }
-                let (scanned, _) = book::scan(events, of, &whole, |_| false);
-                let scanned = Box::new(scanned);
-                notes.send(Note::Message(Message::Scanned { side, page, scanned })).is_ok()
-            }
-        });
-    }
-
-    fn find(&self, side: usize, search: u64, want: Want) {
-        let desk = &self.desks[side];
-        let (current, taken, whole) = (Arc::clone(&desk.search), Arc::clone(&desk.taken), desk.whole.clone());
-        current.store(search, Ordering::Release);
-        let (notes, zone) = (self.notes.clone(), self.zone);
-        let want = Arc::new(want);
-        self.on_pages(side, move |trace| {
-            let (current, taken, whole) = (Arc::clone(&current), Arc::clone(&taken), whole.clone());
-            let (notes, want) = (notes.clone(), Arc::clone(&want));
-            let trail = Trail::new(want.follow, &trace);
-            let mut matcher = None;
-            move |events: &Events, page: usize, of: Page| {
-                let is_old = || current.load(Ordering::Acquire) != search;
-                if is_old() {
-                    return false;
-                }
-                if matcher.is_none() {
-                    match Matcher::new(&want.query, &trace, events.containers(), zone) {
-                        Ok(made) => matcher = Some(made),
-                        Err(why) => {
-                            let _ = notes.send(Note::Message(Message::Refused { side, search, why }));
-                            return false;
-                        }
-                    }
-                }
-                let Some(matcher) = &mut matcher else { return false };
-                let (from, to) = want.brush.unwrap_or((0, u64::MAX));
-                let fits = |event: &Event| {
-                    event.end_ns() >= from
-                        && event.start_ns() <= to
-                        && trail.has(&trace, event)
-                        && matcher.fits(events, event)
-                };
-                let part = if taken[page].swap(true, Ordering::AcqRel) {
-                    book::find(&trace, of, fits, is_old)
-                } else {
-                    let (scanned, part) = book::scan(events, of, &whole, fits);
-                    let scanned = Box::new(scanned);
-                    let note = Note::Message(Message::Scanned { side, page, scanned });
-                    notes.send(note).is_ok().then_some(part)
-                };
-                let note = |part| Note::Message(Message::Found { side, search, page, part });
-                part.is_some_and(|part| notes.send(note(part)).is_ok())
-            }
-        });
+    fn ask(&self, side: usize, request: Request) {
+        // Its end was told by its guard.
+        let _ = self.desks[side].rows.send(request);
     }
 
     fn account(&self, side: usize) {

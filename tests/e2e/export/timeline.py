@@ -55,7 +55,7 @@ def main(path):
     instants = collections.Counter()
     counters = collections.Counter()
     failed = counted = lost = duration = 0
-    flows = collections.defaultdict(lambda: [0, 0])
+    flows = collections.defaultdict(lambda: ([], []))
     clocks = []
     moments = []
     attributes = {}
@@ -139,15 +139,19 @@ def main(path):
             if label == "first divergence":
                 moments.append([packet.timestamp, name, notes])
             for flow in event.flow_ids:
-                flows[flow][0] += 1
+                flows[flow][0].append((packet.timestamp, name))
             for flow in event.terminating_flow_ids:
-                flows[flow][1] += 1
+                flows[flow][1].append((packet.timestamp, name))
         else:
             assert kind == pb.TrackEvent.TYPE_COUNTER
             assert tracks[track].HasField("counter")
             counters[label] += 1
     assert not any(stacks.values()), "a slice has no end"
-    assert all(ends == [1, 1] for ends in flows.values()), dict(flows)
+    arrows = collections.Counter()
+    for flow, (begins, ends) in flows.items():
+        assert len(begins) == len(ends) == 1, (flow, begins, ends)
+        assert begins[0][0] <= ends[0][0], (begins, ends)
+        arrows[begins[0][1], ends[0][1]] += 1
     assert BOOTTIME in clocks[0] and REALTIME in clocks[0]
     lone = {u for u, d in tracks.items() if not d.HasField("process") and not d.HasField("thread")}
     parents = {d.parent_uuid for d in tracks.values()}
@@ -164,6 +168,7 @@ def main(path):
                 "lost": lost,
                 "duration_ns": duration,
                 "flows": len(flows),
+                "arrows": [[*ends, count] for ends, count in arrows.items()],
                 "clock": [clocks[0][BOOTTIME], clocks[0][REALTIME]],
                 "moments": moments,
                 "attributes": attributes,

@@ -34,9 +34,7 @@ impl Importer<'_> {
             return self.unread(at, "too many calls wait for their ends");
         }
         self.unseen.remove(&tid);
-        if let Some(task) = self.tasks.get(tid) {
-            task.open = Some(Open { text: text.to_vec(), t_ns: at.t_ns, nr });
-        }
+        self.tasks.open(tid, Open { text: text.to_vec(), t_ns: at.t_ns, nr });
         Ok(())
     }
 
@@ -51,7 +49,7 @@ impl Importer<'_> {
         let Some(task) = self.tasks.get(tid) else { return Ok(()) };
         // What a thread began that executes a program is ended by the leader, whose id it takes.
         let by = task.executes.unwrap_or(tid);
-        let open = self.tasks.get(by).and_then(|task| task.open.take());
+        let open = self.tasks.close(by);
         if let Some(open) = open {
             self.waiting_bytes = self.waiting_bytes.saturating_sub(open.text.len());
             let begun_as = open.text.iter().position(|b| *b == b'(').map(|len| &open.text[..len]);
@@ -82,7 +80,7 @@ impl Importer<'_> {
 
     /// The call that a task is in does not end in the log.
     pub(crate) fn abandon(&mut self, w: &mut TraceWriter, tid: u32, t_ns: u64) -> Result<(), WriteError> {
-        let Some(open) = self.tasks.get(tid).and_then(|task| task.open.take()) else { return Ok(()) };
+        let Some(open) = self.tasks.close(tid) else { return Ok(()) };
         self.waiting_bytes = self.waiting_bytes.saturating_sub(open.text.len());
         let mut text = open.text;
         text.extend_from_slice(b"<unfinished ...>) = ?");
@@ -134,6 +132,11 @@ impl Importer<'_> {
             self.told.cut += 1;
             flags = flags.union(SyscallFlags::TRUNCATED);
         }
+        // How long it took at least, where the log does not say how long.
+        let end_ns = match text.duration_ns {
+            None if outcome.ret == Some(0) => end_ns.max(began_ns.saturating_add(draft.waited_ns(call))),
+            _ => end_ns,
+        };
         let made = Performed { call, outcome: &outcome, tid, t_ns: began_ns, end_ns };
         let object = self.perform(w, &made, &mut draft)?;
         let mask = syscalls::kept_args(syscalls::name(sysno).unwrap_or_default());
@@ -154,7 +157,12 @@ impl Importer<'_> {
             blocked_ns: 0,
         };
         self.told.calls += 1;
-        self.push(w, Event::Syscall(event))
+        self.push(w, Event::Syscall(event))?;
+        if call.row().family == Family::Exit && self.survey.quiet {
+            // No line tells of the end itself.
+            return self.exited(w, end_ns, tid, ((args[0] & 0xff) as u32) << 8);
+        }
+        Ok(())
     }
 }
 
@@ -166,6 +174,6 @@ fn number_of(abi: Abi, name: &[u8], nr: Option<u32>) -> Option<Sysno> {
     if let Some(known) = tables.into_iter().find_map(|abi| syscalls::number(abi, name)) {
         return Some(known);
     }
-    let raw = name.strip_prefix("syscall_").and_then(|digits| structures::hexadecimal(digits));
+    let raw = name.strip_prefix("syscall_").and_then(structures::hexadecimal);
     raw.or(nr).map(|nr| Sysno { abi, nr })
 }

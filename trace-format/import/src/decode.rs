@@ -6,7 +6,7 @@ use crate::structures as structs;
 use crate::text::unescape;
 use crate::value::Value;
 use ctrace_format::linux::{POLLIN, POLLOUT, POLLPRI};
-use ctrace_format::syscalls::{Call, Kind};
+use ctrace_format::syscalls::{Call, Kind, Limit};
 use ctrace_format::{Detail, EpollEntry, Message, PassedFd, PollEntry, TraceWriter};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -29,9 +29,12 @@ pub(crate) struct Outcome<'a> {
 
 impl Outcome<'_> {
     pub(crate) fn succeeded(&self) -> bool {
-        self.ret.is_some_and(|ret| ret >= 0 || ret < -4095)
+        self.ret.is_some_and(|ret| !(-4095..0).contains(&ret))
     }
 }
+
+/// A descriptor, with what strace says lies behind it.
+pub(crate) type Decorated<'a> = (i32, Option<&'a [u8]>);
 
 /// A call under construction.
 #[derive(Debug, Default)]
@@ -45,7 +48,7 @@ pub(crate) struct Draft<'a> {
     /// Something that a detail was to tell is not in the log as a whole.
     pub(crate) truncated: bool,
     /// Descriptors that a call made or got, with what lies behind them.
-    pub(crate) fds: SmallVec<[(i32, Option<&'a [u8]>); 2]>,
+    pub(crate) fds: SmallVec<[Decorated<'a>; 2]>,
     /// The address that a call was given or answered.
     pub(crate) path: Option<Vec<u8>>,
 }
@@ -81,6 +84,28 @@ pub(crate) fn outcome(text: &[u8]) -> Option<Outcome<'_>> {
         u32::try_from(crate::text::number(digits)?).ok().filter(|errno| (1..=4095).contains(errno))
     });
     Some(Outcome { ret: Some(errno.map_or(-1, |errno| -i64::from(errno))), about, note })
+}
+
+impl Draft<'_> {
+    /// How long a call waited at least that ended with nothing but the time that it was given: of one that sleeps, and of
+    /// one that asks whether something is ready, and returned 0.
+    pub(crate) fn waited_ns(&self, call: Call) -> u64 {
+        /// A log in which somebody sleeps for longer says so by other means.
+        const MOST_NS: u64 = 86_400 * 1_000_000_000;
+        const MILLISECOND_NS: u64 = 1_000_000;
+        let sleeps = call == Call::Nanosleep || call == Call::ClockNanosleep && self.args[1] & 1 == 0;
+        let row = call.row();
+        let ns = match row.limit {
+            Some(Limit::Millis(arg)) => u64::try_from(self.args[arg] as i32).unwrap_or(0) * MILLISECOND_NS,
+            None if !sleeps => 0,
+            _ => self
+                .details
+                .iter()
+                .find_map(|d| if let Detail::Time { ns, .. } = d { Some(*ns) } else { None })
+                .unwrap_or(0),
+        };
+        if ns > MOST_NS { 0 } else { ns }
+    }
 }
 
 /// Where a call's arguments are read with what belongs to it.
@@ -201,17 +226,14 @@ impl<'a> Reading<'a, '_> {
         let (mut words, mut unread, mut cuts) = (Vec::new(), Vec::new(), Vec::new());
         let count = parts.len() as u32 + u32::from(cut);
         for (at, part) in (0..).zip(parts.iter().take(MAX_WORDS)) {
-            match part {
-                Value::Text { escaped, cut } => {
-                    words.push(unescape(escaped));
-                    if *cut {
-                        cuts.push(at);
-                    }
-                }
-                _ => {
-                    words.push(Vec::new());
-                    unread.push(at);
-                }
+            let Value::Text { escaped, cut } = part else {
+                words.push(Vec::new());
+                unread.push(at);
+                continue;
+            };
+            words.push(unescape(escaped));
+            if *cut {
+                cuts.push(at);
             }
         }
         draft.truncated |= cut || !unread.is_empty() || !cuts.is_empty();
@@ -223,50 +245,50 @@ impl<'a> Reading<'a, '_> {
 
     /// What a pointer points to; `None`: the log does not say.
     fn pointed(&mut self, arg: u8, kind: Kind, value: &Value<'a>, draft: &mut Draft<'a>) -> Option<()> {
-        let succeeded = self.outcome.succeeded();
+        let answers = matches!(
+            kind,
+            Kind::SockAddrOut
+                | Kind::NewFds
+                | Kind::EpollEvents
+                | Kind::Stat
+                | Kind::Statx
+                | Kind::U32Ptr
+                | Kind::U64Ptr
+        ) || kind == Kind::Msg && self.call.name().starts_with("recv");
+        if answers && !self.outcome.succeeded() {
+            // What a call that failed was to write there is none of its results.
+            return Some(());
+        }
         let details = &mut draft.details;
         match kind {
-            Kind::SockAddr => details.push(Detail::Addr { arg, addr: address::of_struct(value)? }),
-            Kind::SockAddrOut => {
-                if succeeded {
-                    details.push(Detail::Addr { arg, addr: address::of_struct(value)? });
-                }
+            Kind::SockAddr | Kind::SockAddrOut => {
+                details.push(Detail::Addr { arg, addr: address::of_struct(value)? });
             }
             Kind::Iov => details.push(self.vector(arg, value)?),
-            Kind::Msg => {
-                if succeeded || !self.call.name().starts_with("recv") {
-                    self.message(arg, 0, value, draft)?;
-                }
-            }
+            Kind::Msg => message(arg, value, draft)?,
             Kind::Msgs => self.messages(arg, value, draft)?,
             Kind::NewFds => {
-                if succeeded {
-                    for part in value.after().parts()?.iter().take(2) {
-                        let about = if let Value::About(_, about) = part { Some(*about) } else { None };
-                        draft.fds.push((i32::try_from(part.number()?).ok()?, about));
-                    }
+                for part in value.after().parts()?.iter().take(2) {
+                    let about = if let Value::About(_, about) = part { Some(*about) } else { None };
+                    draft.fds.push((i32::try_from(part.number()?).ok()?, about));
                 }
             }
             Kind::PollFds => self.poll(arg, value, draft)?,
             Kind::EpollEvents => {
-                if succeeded {
-                    let events = value.parts()?.iter().take(MAX_ENTRIES).filter_map(epoll_event).collect();
-                    details.push(Detail::Epoll { arg, entries: events });
-                }
+                let events = value.parts()?.iter().take(MAX_ENTRIES).filter_map(epoll_event).collect();
+                details.push(Detail::Epoll { arg, entries: events });
             }
             Kind::EpollEvent => details.push(Detail::Epoll { arg, entries: vec![epoll_event(value)?] }),
             Kind::Stat | Kind::Statx => {
-                if succeeded {
-                    let field = |of_stat: &[u8], of_statx: &[u8]| {
-                        value.number_of(if kind == Kind::Stat { of_stat } else { of_statx })
-                    };
-                    details.push(Detail::Stat {
-                        arg,
-                        mode: field(b"st_mode", b"stx_mode")? as u32,
-                        size: field(b"st_size", b"stx_size").unwrap_or(0) as u64,
-                        ino: field(b"st_ino", b"stx_ino").unwrap_or(0) as u64,
-                    });
-                }
+                let field = |of_stat: &[u8], of_statx: &[u8]| {
+                    value.number_of(if kind == Kind::Stat { of_stat } else { of_statx })
+                };
+                details.push(Detail::Stat {
+                    arg,
+                    mode: field(b"st_mode", b"stx_mode")? as u32,
+                    size: field(b"st_size", b"stx_size").unwrap_or(0) as u64,
+                    ino: field(b"st_ino", b"stx_ino").unwrap_or(0) as u64,
+                });
             }
             Kind::SigAction => {
                 let handler = value.number_of(b"sa_handler").or_else(|| value.number_of(b"sa_sigaction"))?;
@@ -279,7 +301,7 @@ impl<'a> Reading<'a, '_> {
             }
             Kind::SigSet => details.push(Detail::Value { arg, value: structs::signals(value)? }),
             Kind::U32Ptr | Kind::U64Ptr => {
-                if succeeded && let Some(number) = structs::pointed_number(self.call, value) {
+                if let Some(number) = structs::pointed_number(self.call, value) {
                     let number = if kind == Kind::U32Ptr { u64::from(number as u32) } else { number };
                     details.push(Detail::Value { arg, value: number });
                 }
@@ -313,22 +335,6 @@ impl<'a> Reading<'a, '_> {
         // Of a vector that strace cut short at least the bytes that were moved are known.
         let bytes = if *cut { bytes.max(self.outcome.ret.unwrap_or(0).max(0) as u64) } else { bytes };
         Some(Detail::Iov { arg, bytes, count })
-    }
-
-    fn message(&mut self, arg: u8, message: u32, value: &Value<'a>, draft: &mut Draft<'a>) -> Option<()> {
-        if !matches!(value, Value::Struct(_)) {
-            return None;
-        }
-        if let Some(addr) = value.field(b"msg_name").and_then(address::of_struct) {
-            draft.details.push(Detail::Addr { arg, addr });
-        }
-        if let Some(Value::List { parts, .. }) = value.field(b"msg_iov") {
-            let bytes = parts.iter().filter_map(|part| part.number_of(b"iov_len")).sum::<i128>() as u64;
-            let count = value.number_of(b"msg_iovlen").unwrap_or(parts.len() as i128) as u32;
-            draft.details.push(Detail::Iov { arg, bytes, count });
-        }
-        passed(arg, message, value, draft);
-        Some(())
     }
 
     fn messages(&mut self, arg: u8, value: &Value<'a>, draft: &mut Draft<'a>) -> Option<()> {
@@ -471,4 +477,21 @@ fn passed<'a>(arg: u8, message: u32, head: &Value<'a>, draft: &mut Draft<'a>) {
     if !fds.is_empty() {
         draft.details.push(Detail::Passed { arg, message, fds });
     }
+}
+
+/// A `msghdr`.
+fn message<'a>(arg: u8, value: &Value<'a>, draft: &mut Draft<'a>) -> Option<()> {
+    if !matches!(value, Value::Struct(_)) {
+        return None;
+    }
+    if let Some(addr) = value.field(b"msg_name").and_then(address::of_struct) {
+        draft.details.push(Detail::Addr { arg, addr });
+    }
+    if let Some(Value::List { parts, .. }) = value.field(b"msg_iov") {
+        let bytes = parts.iter().filter_map(|part| part.number_of(b"iov_len")).sum::<i128>() as u64;
+        let count = value.number_of(b"msg_iovlen").unwrap_or(parts.len() as i128) as u32;
+        draft.details.push(Detail::Iov { arg, bytes, count });
+    }
+    passed(arg, 0, value, draft);
+    Some(())
 }

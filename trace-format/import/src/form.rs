@@ -83,7 +83,7 @@ fn is_summary(text: &[u8]) -> bool {
     let is_number = |word: &[u8]| word.iter().all(|b| matches!(b, b'0'..=b'9' | b'.'));
     let mut words = text.split(|b| *b == b' ').filter(|word| !word.is_empty());
     let is_share = words.next().is_some_and(|word| is_number(word) && word.contains(&b'.'));
-    is_share && words.next().is_some_and(is_number) && words.last().is_some_and(is_name)
+    is_share && words.next().is_some_and(is_number) && words.next_back().is_some_and(is_name)
 }
 
 fn begun(text: &[u8]) -> Form<'_> {
@@ -237,9 +237,8 @@ pub(crate) fn call(text: &[u8]) -> Result<CallText<'_>, &'static str> {
             b'{' => closing.push(b'}'),
             b')' | b']' | b'}' => match closing.pop() {
                 Some(expected) if expected == *byte => {}
-                Some(_) => return Err("its brackets do not fit"),
                 None if *byte == b')' => break,
-                None => return Err("its brackets do not fit"),
+                Some(_) | None => return Err("its brackets do not fit"),
             },
             b',' if closing.is_empty() => {
                 if args.len() < MAX_ARGS {

@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::form::{self, Form};
-use crate::later::Later;
+use crate::later::{Later, Shown};
 use crate::leader::Leader;
 use crate::lines::Line;
 use crate::objects::Objects;
@@ -37,7 +37,7 @@ pub(crate) struct Importer<'s> {
     pub(crate) survey: &'s Survey,
     pub(crate) tasks: Tasks,
     pub(crate) objects: Objects,
-    later: Later,
+    later: Later<'s>,
     pub(crate) told: Told,
     pub(crate) held: FxHashMap<u32, Vec<Held>>,
     pub(crate) waiting_bytes: usize,
@@ -52,12 +52,12 @@ pub(crate) struct Importer<'s> {
 }
 
 impl<'s> Importer<'s> {
-    pub(crate) fn new(survey: &'s Survey) -> Self {
+    pub(crate) fn new(survey: &'s Survey, shown: &'s mut Shown<'s>) -> Self {
         Self {
             survey,
             tasks: Tasks::default(),
             objects: Objects::default(),
-            later: Later::default(),
+            later: Later::new(shown),
             told: Told::default(),
             held: FxHashMap::default(),
             waiting_bytes: 0,
@@ -123,7 +123,7 @@ impl<'s> Importer<'s> {
         let at = At { log, number: line.number, t_ns };
         let tid = leader.tid.or(tid).or_else(|| self.nameless());
         self.good(w, t_ns)?;
-        self.form(w, at, tid, leader, form)?;
+        self.form(w, at, tid, &leader, form)?;
         if self.survey.times == Times::None || self.survey.is_coarse() {
             // What ended before the next line began is before it.
             clock.not_before(self.later.last_ns);
@@ -149,6 +149,8 @@ impl<'s> Importer<'s> {
         self.later.flush(w, t_ns)
     }
 
+    /// Counts a line that cannot be read: that ends its reading, and goes on with the next one.
+    #[expect(clippy::unnecessary_wraps, reason = "its callers return what it returns")]
     pub(crate) fn unread(&mut self, at: At, why: &'static str) -> Result<(), WriteError> {
         self.told.unread(at.log, at.number, why);
         self.lost += 1;
@@ -165,13 +167,12 @@ impl<'s> Importer<'s> {
         w: &mut TraceWriter,
         at: At,
         tid: Option<u32>,
-        leader: Leader<'_>,
+        leader: &Leader<'_>,
         form: Form<'_>,
     ) -> Result<(), WriteError> {
         match form {
-            Form::Empty | Form::Remark | Form::Bad(_) => return Ok(()),
-            // Its own lines say what it does, and the call that made it whose child it is.
-            Form::Attached(_) => return Ok(()),
+            // Of a task that strace attaches to, its own lines say what it does, and the call that made it whose child it is.
+            Form::Empty | Form::Remark | Form::Bad(_) | Form::Attached(_) => return Ok(()),
             Form::Detached(tid) => return self.left(w, tid, at.t_ns),
             Form::Mode { tid, mode } => {
                 let abi = match mode {
@@ -224,9 +225,17 @@ impl<'s> Importer<'s> {
         let end_ns = self.good_ns;
         let held: Vec<u32> = self.held.keys().copied().collect();
         for tid in held {
+            if !self.tasks.has_room() {
+                let lines = self.held.remove(&tid).unwrap_or_default();
+                for Held { log, number, t_ns, .. } in lines {
+                    self.unread(At { log, number, t_ns }, "more threads live than there can be")?;
+                }
+                continue;
+            }
             let comm = w.comm(b"");
             let since_ns = self.held.get(&tid).and_then(|lines| lines.first()).map_or(0, |line| line.t_ns);
-            self.tasks.found(tid, tid, comm, since_ns, self.survey.abi);
+            let table = self.objects.table();
+            self.tasks.found([tid, tid], comm, since_ns, self.survey.abi, table);
             self.told.tasks += 1;
             self.release(w, tid)?;
         }

@@ -29,6 +29,7 @@ mod text;
 mod told;
 mod value;
 
+pub use later::Shown;
 pub use lines::MAX_LINE;
 pub use merge::{ImportError, Log, import};
 pub use survey::{Refused, SAMPLE, Sample, Survey, Times};

@@ -13,6 +13,9 @@ use ctrace_format::{
     Detail, Event, ObjectId, Outsider, Process, ProcessKind, Signal, Tgid, Tid, TraceWriter, WriteError,
 };
 
+/// What a line that waits takes beside its text.
+const HELD: usize = 64;
+
 impl Importer<'_> {
     /// A thread is named. `false`: nobody knows yet whose child it is, and the line waits for that.
     pub(crate) fn sighted(
@@ -29,23 +32,25 @@ impl Importer<'_> {
             self.unread(at, "more threads live than there can be")?;
             return Ok(false);
         }
-        let parents = self.tasks.waiting(|open| makes_task(&open.text));
-        match parents[..] {
-            [] => {
+        match self.tasks.making() {
+            [None, _] => {
                 let comm = w.comm(self.survey.comm(tid));
                 let abi = self.survey.abi;
-                self.tasks.found(tid, tid, comm, if self.told.tasks == 0 { 0 } else { at.t_ns }, abi);
+                let since_ns =
+                    if self.told.tasks == 0 || self.survey.command.is_none() { 0 } else { at.t_ns };
+                let table = self.objects.table();
+                self.tasks.found([tid, self.survey.process_of(tid)], comm, since_ns, abi, table);
                 self.told.tasks += 1;
             }
-            [parent] => self.born(w, parent, tid, at.t_ns)?,
-            _ => {
-                self.waiting_bytes += text.len();
+            [Some(parent), None] => self.born(w, parent, tid, at.t_ns)?,
+            [Some(parent), Some(_)] => {
+                self.waiting_bytes += text.len() + HELD;
                 if self.waiting_bytes <= MAX_WAITING {
                     let At { log, number, t_ns } = at;
                     self.held.entry(tid).or_default().push(Held { log, number, t_ns, text: text.to_vec() });
                     return Ok(false);
                 }
-                self.born(w, parents[0], tid, at.t_ns)?;
+                self.born(w, parent, tid, at.t_ns)?;
             }
         }
         Ok(true)
@@ -89,10 +94,10 @@ impl Importer<'_> {
     /// It is known now whose child a thread is: its lines are read.
     pub(crate) fn release(&mut self, w: &mut TraceWriter, tid: u32) -> Result<(), WriteError> {
         for Held { log, number, t_ns, text } in self.held.remove(&tid).unwrap_or_default() {
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(text.len());
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(text.len() + HELD);
             let leader = Leader { rest: &text, ..Leader::default() };
             let form = form::form(&text);
-            self.form(w, At { log, number, t_ns }, Some(tid), leader, form)?;
+            self.form(w, At { log, number, t_ns }, Some(tid), &leader, form)?;
         }
         Ok(())
     }
@@ -234,12 +239,6 @@ impl Importer<'_> {
     pub(crate) fn left(&mut self, w: &mut TraceWriter, tid: u32, t_ns: u64) -> Result<(), WriteError> {
         self.abandon(w, tid, t_ns)
     }
-}
-
-/// Whether the text of a call that has not ended is of one that makes a task.
-fn makes_task(text: &[u8]) -> bool {
-    let len = text.iter().position(|b| *b == b'(').unwrap_or(0);
-    matches!(&text[..len], b"clone" | b"clone3" | b"fork" | b"vfork" | b"clone2")
 }
 
 fn shares(flags: u64) -> Shares {

@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::importer::Importer;
+use crate::later::Shown;
 use crate::leader::Leader;
 use crate::lines::{Line, Lines};
 use crate::survey::{Survey, Times};
@@ -70,17 +71,18 @@ struct Held {
     unended: bool,
 }
 
-/// Reads logs, and writes what they tell. `progress` hears how many lines were read.
+/// Reads logs, and writes what they tell. `shown` hears of each event, `progress` how many lines were read.
 ///
 /// # Errors
 /// When a log cannot be read, or the trace not be written.
-pub fn import<R: BufRead>(
-    survey: &Survey,
+pub fn import<'s, R: BufRead>(
+    survey: &'s Survey,
     logs: Vec<Log<R>>,
     w: &mut TraceWriter,
+    shown: &'s mut Shown<'s>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Told, ImportError> {
-    let mut importer = Importer::new(survey);
+    let mut importer = Importer::new(survey, shown);
     let mut sources: Vec<Source<R>> = logs
         .into_iter()
         .map(|log| Source {

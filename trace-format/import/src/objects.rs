@@ -4,13 +4,14 @@ use crate::address;
 use crate::text::unescape;
 use ctrace_format::linux::{S_IFBLK, S_IFCHR};
 use ctrace_format::{Object, ObjectId, SockAddr, SockCookie, TraceWriter};
-use rustc_hash::FxHashMap;
-use std::cell::RefCell;
+use rustc_hash::{FxHashMap, FxHasher};
+use std::cell::{Cell, RefCell};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 /// Identities of sockets and pipes that the log does not number: counted, in a range that the kernel's do not reach.
 const BY_COUNT: u64 = 1 << 62;
-/// Descriptors of one process that are followed. The kernel lets one have as many at most (`fs.nr_open`).
+/// Descriptors of all processes that are followed. The kernel lets one have as many at most (`fs.nr_open`).
 const MAX_DESCRIPTORS: usize = 1 << 20;
 /// Descriptors that forks may copy altogether; a log in which more are copied is no log.
 const MAX_COPIED: usize = 64 << 20;
@@ -20,38 +21,94 @@ const MAX_REMEMBERED: usize = 1 << 16;
 /// What a descriptor refers to.
 #[derive(Debug, Clone)]
 pub(crate) struct Descriptor {
-    pub(crate) object: ObjectId,
-    pub(crate) cloexec: bool,
-    /// How strace decorated it last; empty: it did not.
-    about: Rc<[u8]>,
+    object: ObjectId,
+    cloexec: bool,
+    /// How strace decorated it last.
+    about: About,
 }
 
-type Entries = FxHashMap<i32, Descriptor>;
+/// A decoration: as much of it as tells it from another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum About {
+    /// There was none.
+    None,
+    /// Of a socket, whose decoration changes with its addresses.
+    Socket(Rc<[u8]>),
+    /// Of something else.
+    Other(u64),
+}
+
+impl About {
+    fn of(about: Option<&[u8]>) -> Self {
+        /// Sockets are decorated with two addresses or a name at most.
+        const LONGEST: usize = 512;
+        match about {
+            None => Self::None,
+            Some(about) if about.len() <= LONGEST && address::of_decoration(about).is_some() => {
+                Self::Socket(about.into())
+            }
+            Some(about) => {
+                let mut hasher = FxHasher::default();
+                about.hash(&mut hasher);
+                Self::Other(hasher.finish())
+            }
+        }
+    }
+}
+
+/// The descriptors of a process.
+#[derive(Debug)]
+struct Entries {
+    by_fd: FxHashMap<i32, Descriptor>,
+    /// Descriptors of all processes.
+    total: Rc<Cell<usize>>,
+}
+
+impl Clone for Entries {
+    fn clone(&self) -> Self {
+        self.total.set(self.total.get() + self.by_fd.len());
+        Self { by_fd: self.by_fd.clone(), total: Rc::clone(&self.total) }
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        self.total.set(self.total.get().saturating_sub(self.by_fd.len()));
+    }
+}
 
 /// The descriptors of a process. A fork shares them until one of both changes something.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Table(Rc<RefCell<Rc<Entries>>>);
 
 impl Table {
     fn get(&self, fd: i32) -> Option<Descriptor> {
-        self.0.borrow().get(&fd).cloned()
+        self.0.borrow().by_fd.get(&fd).cloned()
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut Entries) -> R) -> R {
-        change(Rc::make_mut(&mut self.0.borrow_mut()))
+    fn change(&self, change: impl FnOnce(&mut FxHashMap<i32, Descriptor>)) {
+        let mut shared = self.0.borrow_mut();
+        let entries = Rc::make_mut(&mut shared);
+        let before = entries.by_fd.len();
+        change(&mut entries.by_fd);
+        let total = entries.total.get() + entries.by_fd.len();
+        entries.total.set(total.saturating_sub(before));
     }
 
     pub(crate) fn set(&self, fd: i32, descriptor: Descriptor) {
+        let is_full = self.0.borrow().total.get() >= MAX_DESCRIPTORS;
         self.change(|entries| {
-            if entries.len() < MAX_DESCRIPTORS || entries.contains_key(&fd) {
+            if !is_full || entries.contains_key(&fd) {
                 entries.insert(fd, descriptor);
             }
         });
     }
 
     pub(crate) fn close(&self, fd: i32) {
-        if self.0.borrow().contains_key(&fd) {
-            self.change(|entries| entries.remove(&fd));
+        if self.0.borrow().by_fd.contains_key(&fd) {
+            self.change(|entries| {
+                entries.remove(&fd);
+            });
         }
     }
 
@@ -67,7 +124,7 @@ impl Table {
     }
 
     pub(crate) fn mark(&self, fd: i32, cloexec: bool) {
-        if self.0.borrow().get(&fd).is_some_and(|d| d.cloexec != cloexec) {
+        if self.0.borrow().by_fd.get(&fd).is_some_and(|d| d.cloexec != cloexec) {
             self.change(|entries| {
                 if let Some(descriptor) = entries.get_mut(&fd) {
                     descriptor.cloexec = cloexec;
@@ -82,7 +139,7 @@ impl Table {
             let entries = Rc::clone(&self.0.borrow());
             self.0 = Rc::new(RefCell::new(entries));
         }
-        if self.0.borrow().values().any(|d| d.cloexec) {
+        if self.0.borrow().by_fd.values().any(|d| d.cloexec) {
             self.change(|entries| entries.retain(|_, d| !d.cloexec));
         }
     }
@@ -92,6 +149,8 @@ impl Table {
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     count: u64,
+    /// Descriptors of all processes.
+    total: Rc<Cell<usize>>,
     copied: usize,
     /// Sockets and anonymous files that are told by a decoration alone.
     decorated: FxHashMap<Box<[u8]>, ObjectId>,
@@ -103,12 +162,18 @@ impl Objects {
         self.count
     }
 
+    /// An empty table.
+    pub(crate) fn table(&self) -> Table {
+        let entries = Entries { by_fd: FxHashMap::default(), total: Rc::clone(&self.total) };
+        Table(Rc::new(RefCell::new(Rc::new(entries))))
+    }
+
     /// The table of a child that has its own.
     pub(crate) fn fork(&mut self, parent: &Table) -> Table {
         let entries = Rc::clone(&parent.0.borrow());
-        self.copied = self.copied.saturating_add(entries.len());
-        if self.copied > MAX_COPIED {
-            return Table::default();
+        self.copied = self.copied.saturating_add(entries.by_fd.len());
+        if self.copied > MAX_COPIED || self.total.get() + entries.by_fd.len() > MAX_DESCRIPTORS {
+            return self.table();
         }
         Table(Rc::new(RefCell::new(entries)))
     }
@@ -123,19 +188,25 @@ impl Objects {
     ) -> Option<ObjectId> {
         let known = table.get(fd);
         let Some(about) = about else { return known.map(|d| d.object) };
+        let now = About::of(Some(about));
         if let Some(known) = known {
-            let was = &*known.about;
-            if was == about || was.is_empty() || is_same_socket(was, about) {
-                if was != about {
-                    table.set(fd, Descriptor { about: about.into(), ..known.clone() });
+            let is_same = match (&known.about, &now) {
+                (About::None, _) => true,
+                (About::Socket(was), About::Socket(now)) => was == now || is_same_socket(was, now),
+                (was, now) => was == now,
+            };
+            if is_same {
+                let object = known.object;
+                if known.about != now {
+                    table.set(fd, Descriptor { about: now, ..known });
                 }
-                return Some(known.object);
+                return Some(object);
             }
         }
         // It was there before the log, or something in the log that is not followed changed it.
         let object = self.decorated(w, about)?;
         if fd >= 0 {
-            table.set(fd, Descriptor { object, cloexec: false, about: about.into() });
+            table.set(fd, Descriptor { object, cloexec: false, about: now });
         }
         Some(object)
     }
@@ -174,7 +245,7 @@ impl Objects {
                 w.object(&Object::File { path, dev: 0, ino: 0, mode, rdev: 0, size: 0 })
             }
         };
-        table.set(fd, Descriptor { object, cloexec, about: about.unwrap_or_default().into() });
+        table.set(fd, Descriptor { object, cloexec, about: About::of(about) });
         object
     }
 

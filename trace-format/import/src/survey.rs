@@ -7,7 +7,7 @@ use crate::value::Value;
 use crate::{decode, names, text};
 use ctrace_format::syscalls::{self, Call, Family, Kind};
 use ctrace_format::{Abi, Lack, Scope};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use std::io::Cursor;
 
 /// Bytes of each log that are looked at.
@@ -28,6 +28,7 @@ pub enum Times {
 }
 
 /// What is known of logs before they are read.
+#[expect(clippy::struct_excessive_bools, reason = "each is something that a log tells or does not")]
 #[derive(Debug, Clone)]
 pub struct Survey {
     /// The thread of lines that name none.
@@ -52,6 +53,10 @@ pub struct Survey {
     pub command: Option<Vec<Vec<u8>>>,
     /// The machine: x86-64, until a call says otherwise.
     pub(crate) abi: Abi,
+    /// Calls that end a task are there, and no line that tells of its end (`-qq`).
+    pub(crate) quiet: bool,
+    /// Processes of threads, as their calls say.
+    processes: FxHashMap<u32, u32>,
     facts: Facts,
 }
 
@@ -65,6 +70,8 @@ struct Facts {
     strings: u64,
     addresses: u64,
     several: bool,
+    /// Tasks that nobody in the log has made.
+    roots: usize,
 }
 
 /// Why a file is no log that can be read.
@@ -101,6 +108,8 @@ impl Survey {
             sockets: false,
             command: None,
             abi: Abi::X86_64,
+            quiet: false,
+            processes: FxHashMap::with_hasher(FxBuildHasher),
             facts: Facts {
                 calls: 0,
                 executed: 0,
@@ -109,6 +118,7 @@ impl Survey {
                 strings: 0,
                 addresses: 0,
                 several: false,
+                roots: 0,
             },
         }
     }
@@ -128,7 +138,7 @@ impl Survey {
         for sample in samples {
             let before = this.facts.calls;
             this.look(sample, &mut seen);
-            if this.facts.calls == before && seen.ends == 0 {
+            if this.facts.calls == before && seen.ends + seen.signals == 0 {
                 return Err(Box::new(refused(sample.bytes)));
             }
         }
@@ -138,6 +148,8 @@ impl Survey {
             this.start_ns = 0;
         }
         this.main = seen.main(samples);
+        this.quiet = seen.exits > 0 && seen.ends == 0;
+        this.facts.roots = seen.roots(samples);
         Ok(this)
     }
 
@@ -184,7 +196,8 @@ impl Survey {
                 Form::Attached(tid) => {
                     seen.children.insert(tid);
                 }
-                Form::Exited(_) | Form::Killed { .. } | Form::Signal { .. } => seen.ends += 1,
+                Form::Exited(_) | Form::Killed { .. } => seen.ends += 1,
+                Form::Signal { .. } => seen.signals += 1,
                 _ => {}
             }
             seen.tid(leader.tid);
@@ -210,6 +223,22 @@ impl Survey {
         if matches!(known, Call::Getpid | Call::Gettid | Call::SetTidAddress) && seen.own.is_none() {
             seen.own = outcome.ret.and_then(|ret| u32::try_from(ret).ok()).filter(|_| tid.is_none());
         }
+        if row.family == Family::Exit {
+            seen.exits += 1;
+        }
+        match (known, tid, outcome.ret.map(u32::try_from)) {
+            (Call::Getpid, Some(tid), Some(Ok(pid))) => drop(self.processes.insert(tid, pid)),
+            (Call::Tgkill, ..) => {
+                let number = |at: usize| {
+                    let text = call.args.get(at)?;
+                    u32::try_from(Value::read(text, &names::number).number()?).ok()
+                };
+                if let (Some(pid), Some(tid)) = (number(0), number(1)) {
+                    self.processes.insert(tid, pid);
+                }
+            }
+            _ => {}
+        }
         if row.family == Family::Exec && outcome.succeeded() {
             self.facts.executed += 1;
             if self.facts.calls == 1 {
@@ -218,17 +247,12 @@ impl Survey {
         }
         for (text, (_, kind)) in call.args.iter().zip(row.args.unwrap_or_default()) {
             match kind {
-                Kind::Fd | Kind::DirFd => match Value::read(text, &names::number) {
-                    Value::About(_, about) => {
+                Kind::Fd | Kind::DirFd => {
+                    if let Value::About(_, about) = Value::read(text, &names::number) {
                         self.paths = true;
-                        self.sockets |= text::find(about, b":[").is_some_and(|at| {
-                            about[..at]
-                                .iter()
-                                .all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'v' | b'6'))
-                        }) || about.ends_with(b">");
+                        self.sockets |= is_detailed(about);
                     }
-                    _ => {}
-                },
+                }
                 Kind::Path if text.first() == Some(&b'"') => self.facts.strings += 1,
                 Kind::Path if text.starts_with(b"0x") => self.facts.addresses += 1,
                 _ => {}
@@ -240,6 +264,16 @@ impl Survey {
     pub(crate) fn comm(&self, tid: u32) -> &[u8] {
         // The child of strace that becomes the command has strace's name until then.
         if tid == self.main && self.command.is_some() { b"strace" } else { b"" }
+    }
+
+    /// The process of a thread that nobody in the log has made. `strace -f -p PID` attaches to the threads of one process:
+    /// those that do not say whose they are belong to that.
+    pub(crate) fn process_of(&self, tid: u32) -> u32 {
+        match self.processes.get(&tid) {
+            Some(process) => *process,
+            None if self.command.is_none() => self.processes.get(&self.main).copied().unwrap_or(self.main),
+            None => tid,
+        }
     }
 
     /// Whether a line that cannot be read is none of strace's: the program's own words, on the same terminal.
@@ -335,6 +369,13 @@ impl Survey {
             Times::Relative => blind.push("date: the log has pauses only; when it began is not known".into()),
             _ => {}
         }
+        if self.command.is_none() && self.facts.roots > 1 {
+            blind.push(
+                "processes: which of the tasks that were there before belong together is told by some of their calls only; \
+                 the others are taken for threads of one process"
+                    .into(),
+            );
+        }
         if !self.paths {
             blind.push(
                 "descriptors: the log does not say what lies behind them (strace -yy does); followed from its own calls"
@@ -370,6 +411,8 @@ impl Survey {
 struct Seen {
     any: bool,
     ends: u64,
+    exits: u64,
+    signals: u64,
     first: Option<u32>,
     children: FxHashSet<u32>,
     tids: Vec<u32>,
@@ -387,13 +430,29 @@ impl Seen {
         }
     }
 
+    /// How many of the threads nobody has made.
+    fn roots(&self, samples: &[Sample<'_>]) -> usize {
+        let logs = samples.iter().filter_map(|sample| sample.tid);
+        let named: FxHashSet<u32> = logs.chain(self.tids.iter().copied()).collect();
+        named.difference(&self.children).count()
+    }
+
     /// The thread of lines that name none: of those that are named one that nobody made, or what a call told it of itself.
     fn main(&self, samples: &[Sample<'_>]) -> u32 {
         let logs = samples.iter().filter_map(|sample| sample.tid);
-        let mut named = logs.chain(self.tids.iter().copied());
-        let parentless = named.find(|tid| !self.children.contains(tid));
+        let named = logs.chain(self.tids.iter().copied());
+        // The first thread of a process has the lowest id of them, unless ids have begun anew meanwhile.
+        let parentless = named.filter(|tid| !self.children.contains(tid)).min();
         parentless.or(self.own).or(self.first).unwrap_or(1)
     }
+}
+
+/// Whether a decoration is one of `-yy`: `TCP:[…]`, `UNIX-STREAM:[…]`, `/dev/null<char 1:3>`.
+fn is_detailed(about: &[u8]) -> bool {
+    let protocol = text::find(about, b":[").map(|len| &about[..len]);
+    let is_protocol =
+        |name: &[u8]| name.iter().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'v' | b'6'));
+    protocol.is_some_and(is_protocol) || about.starts_with(b"/") && about.ends_with(b">")
 }
 
 fn words(call: &form::CallText<'_>) -> Vec<Vec<u8>> {

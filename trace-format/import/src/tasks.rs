@@ -3,7 +3,7 @@
 use crate::objects::{Objects, Table};
 use ctrace_format::{Abi, StrId, TaskDef, TaskId, Tgid, Tid, TraceWriter};
 use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Tasks that live at one time at most. Linux has as many threads only where somebody raised its limits.
 const MAX_TASKS: usize = 1 << 18;
@@ -62,6 +62,8 @@ pub(crate) struct Tasks {
     living: FxHashMap<u32, Task>,
     /// Threads that live, by process.
     threads: FxHashMap<u32, u32>,
+    /// Those that are in a call that makes a task.
+    making: BTreeSet<u32>,
     ended: FxHashMap<u32, TaskId>,
     ended_order: VecDeque<u32>,
 }
@@ -88,12 +90,25 @@ impl Tasks {
         }
     }
 
-    /// Those that wait for what `is_meant` of the text of their call.
-    pub(crate) fn waiting(&self, is_meant: impl Fn(&Open) -> bool) -> Vec<u32> {
-        let meant = self.living.values().filter(|task| task.open.as_ref().is_some_and(&is_meant));
-        let mut tids: Vec<u32> = meant.map(|task| task.tid).collect();
-        tids.sort_unstable();
-        tids
+    /// A task has begun a call that another line ends.
+    pub(crate) fn open(&mut self, tid: u32, open: Open) {
+        let Some(task) = self.living.get_mut(&tid) else { return };
+        if makes_task(&open.text) {
+            self.making.insert(tid);
+        }
+        task.open = Some(open);
+    }
+
+    /// The call that a task has begun, which ends.
+    pub(crate) fn close(&mut self, tid: u32) -> Option<Open> {
+        self.making.remove(&tid);
+        self.living.get_mut(&tid)?.open.take()
+    }
+
+    /// Those that are in a call that makes a task: the first two.
+    pub(crate) fn making(&self) -> [Option<u32>; 2] {
+        let mut making = self.making.iter().copied();
+        [making.next(), making.next()]
     }
 
     /// All that live, by their ids.
@@ -109,13 +124,19 @@ impl Tasks {
     }
 
     /// A task that was there before the log, or that nobody knows the parent of.
-    pub(crate) fn found(&mut self, tid: u32, tgid: u32, comm: StrId, start_ns: u64, abi: Abi) -> &mut Task {
+    pub(crate) fn found(
+        &mut self,
+        [tid, tgid]: [u32; 2],
+        comm: StrId,
+        start_ns: u64,
+        abi: Abi,
+        table: Table,
+    ) -> &mut Task {
         if self.knows(tid) {
             self.end(tid);
         }
         *self.threads.entry(tgid).or_default() += 1;
         self.ended.remove(&tid);
-        let table = Table::default();
         let task = Task { tid, tgid, comm, start_ns, id: None, table, open: None, abi, executes: None };
         self.living.entry(tid).insert_entry(task).into_mut()
     }
@@ -133,13 +154,12 @@ impl Tasks {
         let table = if shares.files { parent.table.clone() } else { objects.fork(&parent.table) };
         let (comm, abi) = (parent.comm, parent.abi);
         let tgid = if shares.process { parent.tgid } else { child };
-        let task = self.found(child, tgid, comm, start_ns, abi);
-        task.table = table;
-        Some(task)
+        Some(self.found([child, tgid], comm, start_ns, abi, table))
     }
 
     /// A task has ended. Whether its process has, too.
     pub(crate) fn end(&mut self, tid: u32) -> bool {
+        self.making.remove(&tid);
         let Some(task) = self.living.remove(&tid) else { return false };
         if let Some(id) = task.id {
             if self.ended_order.len() >= MAX_ENDED
@@ -158,6 +178,12 @@ impl Tasks {
         }
         is_last
     }
+}
+
+/// Whether the text of a call that has not ended is of one that makes a task.
+fn makes_task(text: &[u8]) -> bool {
+    let len = text.iter().position(|b| *b == b'(').unwrap_or(0);
+    matches!(&text[..len], b"clone" | b"clone2" | b"clone3" | b"fork" | b"vfork")
 }
 
 /// What a child has in common with its parent.

@@ -92,9 +92,8 @@ pub(crate) fn value_end(text: &[u8]) -> usize {
                 None => return text.len(),
             },
             b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' if depth == 0 => return at,
+            b')' | b']' | b'}' | b',' if depth == 0 => return at,
             b')' | b']' | b'}' => depth -= 1,
-            b',' if depth == 0 => return at,
             _ => {}
         }
         at += 1;

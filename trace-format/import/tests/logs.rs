@@ -38,7 +38,7 @@ fn logs(logs: &[(Option<u32>, &[u8])]) -> Option<Imported> {
     let path = directory.path().join("x.ctr");
     let mut writer = TraceWriter::create(&path, &header(&survey)).unwrap();
     let logs = logs.iter().map(|(tid, bytes)| Log { from: Cursor::new(*bytes), tid: *tid }).collect();
-    let told = import(&survey, logs, &mut writer, &mut |_| {}).unwrap();
+    let told = import(&survey, logs, &mut writer, &mut |_, _| {}, &mut |_| {}).unwrap();
     writer.finish(&Summary::default()).unwrap();
     let trace = Trace::open(&path).unwrap();
     Some(Imported { trace, told, survey, _directory: directory })
@@ -308,6 +308,37 @@ fn a_thread_that_executes_a_program_takes_the_first_ones_place() {
     assert_eq!(imported.told.unread, 0, "{:?}", imported.told);
     let lives = imported.lives();
     assert_eq!(lives, ["7/7 forks 7/8", "7/7 exits 0x0", "7/7 executes /bin/z 1", "7/7 exits 0x0, last"]);
+}
+
+#[test]
+fn threads_that_were_there_before_belong_to_one_process() {
+    let imported = log(
+        "7 read(3, \"\", 10) = 0\n8 read(3, \"\", 10) = 0\n9 getpid() = 9\n8 fork() = 10\n10 getuid() = 0\n8 +++ exited with 0 +++\n",
+    );
+    let tasks: Vec<(u32, u32)> = imported
+        .calls()
+        .iter()
+        .map(|call| imported.trace.task(call.task))
+        .map(|task| (task.tgid.0, task.tid.0))
+        .collect();
+    assert_eq!(tasks, [(7, 7), (7, 8), (9, 9), (7, 8), (10, 10)]);
+    assert_eq!(imported.lives(), ["7/8 forks 10/10", "7/8 exits 0x0"]);
+    assert!(imported.survey.blind().iter().any(|blind| blind.starts_with("processes: ")));
+}
+
+#[test]
+fn ends_that_strace_does_not_tell_are_those_of_the_calls() {
+    let imported = log("7 fork() = 8\n8 exit_group(3) = ?\n7 exit_group(0) = ?\n");
+    assert_eq!(imported.lives(), ["7/7 forks 8/8", "8/8 exits 0x300, last", "7/7 exits 0x0, last"]);
+}
+
+#[test]
+fn a_sleep_lasts_as_long_as_it_was_asked_to() {
+    let imported = log(
+        "7 1796175449.1 nanosleep({tv_sec=0, tv_nsec=5000000}, NULL) = 0\n7 1796175449.2 poll([{fd=3, events=POLLIN}], 1, 7) = 0 (Timeout)\n",
+    );
+    assert_eq!(imported.call("nanosleep").duration_ns, 5_000_000);
+    assert_eq!(imported.call("poll").duration_ns, 7_000_000);
 }
 
 const REAL: &str = include_str!("real.log");

@@ -14,13 +14,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use std::fmt::Write as _;
 
 /// `FUTEX_*`, include/uapi/linux/futex.h.
-pub(super) const FUTEX_CMD_MASK: u64 = 0x7f;
-pub(super) const FUTEX_WAIT: u64 = 0;
-pub(super) const FUTEX_WAKE: u64 = 1;
-pub(super) const FUTEX_LOCK_PI: u64 = 6;
-pub(super) const FUTEX_WAIT_BITSET: u64 = 9;
-pub(super) const FUTEX_WAKE_BITSET: u64 = 10;
-pub(super) const FUTEX_LOCK_PI2: u64 = 13;
+pub(crate) const FUTEX_CMD_MASK: u64 = 0x7f;
+pub(crate) const FUTEX_WAIT: u64 = 0;
+pub(crate) const FUTEX_WAKE: u64 = 1;
+pub(crate) const FUTEX_LOCK_PI: u64 = 6;
+pub(crate) const FUTEX_WAIT_BITSET: u64 = 9;
+pub(crate) const FUTEX_WAKE_BITSET: u64 = 10;
+pub(crate) const FUTEX_LOCK_PI2: u64 = 13;
 /// The word of a mutex of the C library, and of Rust's, that somebody waits for (nptl/lowlevellock.h,
 /// std/src/sys/sync/mutex/futex.rs).
 const CONTENDED: u64 = 2;

@@ -2,7 +2,7 @@
 
 mod circles;
 mod handed;
-mod locks;
+pub(crate) mod locks;
 
 use self::locks::{FUTEX_CMD_MASK, FUTEX_LOCK_PI, FUTEX_LOCK_PI2, FUTEX_WAIT, FUTEX_WAIT_BITSET, lock_of};
 use super::attempts::attempted;
@@ -22,7 +22,7 @@ const LONG_WAIT_NS: u64 = 1_000_000_000;
 
 /// The thing that a call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Awaited {
+pub(crate) enum Awaited {
     /// Something that comes when it comes: work, a time, a signal.
     Work,
     /// Something that another has.
@@ -85,11 +85,12 @@ pub(super) struct Waits {
     edges: FxHashMap<u32, Vec<Edge>>,
 }
 
-/// The call that a thread is in.
-fn waiting(seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) -> Waiting {
+/// The thing that a call waits for. `place`: against what it is.
+pub(crate) fn awaited(seen: &Seen<'_>, place: Place, words: &(impl Dictionary + ?Sized)) -> Awaited {
     let row = seen.call.row();
-    let place = places.of(seen, words);
-    let lock = lock_of(seen, || place).is_some();
+    if lock_of(seen, || place).is_some() {
+        return Awaited::Lock;
+    }
     // Bytes from those who may have nothing to say are work that has not come; those of a connection that we made
     // are an answer.
     let work = match seen.s.object.map(|o| words.object(o)) {
@@ -97,10 +98,15 @@ fn waiting(seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Siz
         Some(Object::File { mode, .. }) => mode & 0o170_000 == 0o020_000,
         _ => false,
     };
-    let idle = !lock
-        && (matches!(row.family, Family::Readiness | Family::Noise | Family::Accept)
-            || matches!(row.waits, Some(On::Time | On::Signal | On::Readiness))
-            || row.family == Family::Receive && work);
+    let idle = matches!(row.family, Family::Readiness | Family::Noise | Family::Accept)
+        || matches!(row.waits, Some(On::Time | On::Signal | On::Readiness))
+        || row.family == Family::Receive && work;
+    if idle { Awaited::Work } else { Awaited::Answer }
+}
+
+/// The call that a thread is in.
+fn waiting(seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) -> Waiting {
+    let place = places.of(seen, words);
     Waiting {
         call: seen.call,
         actor: seen.actor,
@@ -108,11 +114,7 @@ fn waiting(seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Siz
         t_ns: seen.t_ns,
         end_ns: seen.end_ns(),
         always: seen.s.flags.contains(SyscallFlags::NO_ENTER),
-        waits: match (lock, idle) {
-            (true, _) => Awaited::Lock,
-            (_, true) => Awaited::Work,
-            _ => Awaited::Answer,
-        },
+        waits: awaited(seen, place, words),
         private: waits_privately(seen),
     }
 }

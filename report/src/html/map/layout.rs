@@ -35,7 +35,7 @@ struct Item {
     y: f64,
 }
 
-struct Columns {
+struct Grid {
     items: Vec<Item>,
     /// Items of the columns beside an item: left, right.
     beside: Vec<[Vec<usize>; 2]>,
@@ -45,7 +45,7 @@ struct Columns {
 /// Works out places for so many nodes and these edges.
 pub(super) fn layout(nodes: usize, edges: &[(usize, usize)]) -> Layout {
     let ranks = ranks(nodes, edges);
-    let mut all = Columns {
+    let mut all = Grid {
         items: ranks.iter().map(|rank| Item { rank: *rank, is_node: true, y: 0.0 }).collect(),
         beside: vec![[Vec::new(), Vec::new()]; nodes],
         columns: vec![Vec::new(); ranks.iter().max().map_or(0, |most| most + 1)],
@@ -109,7 +109,7 @@ impl Item {
     }
 }
 
-impl Columns {
+impl Grid {
     /// Connects two nodes through the columns between them. Returns what passes there, from the first node on.
     fn connect(&mut self, (from, to): (usize, usize)) -> Vec<usize> {
         let (left, right) =

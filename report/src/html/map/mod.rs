@@ -12,9 +12,11 @@ use maud::{Markup, html};
 use std::fmt::Write as _;
 
 /// Characters of a name in a box.
-const IN_BOX: usize = 21;
+const IN_BOX: usize = 18;
 /// Edges up to which all of them are labelled; of more only those that fail.
 const LABELLED: usize = 14;
+/// Width of a drawing that is legible when it is made as wide as the page.
+const FITTED: f64 = 1_380.0;
 /// Rows of the table.
 const ROWS: usize = 120;
 
@@ -48,7 +50,7 @@ fn drawing(side: Side) -> Markup {
     let id = |what: &str| format!("map-{what}-{}", side.n);
     html! {
         div.scroll.map-box tabindex="0" role="region" aria-label=(side.titled("Drawing of the service map")) {
-            svg.map viewBox={"0 0 " (digits(places.width)) " " (digits(places.height))} width=(digits(places.width))
+            svg.map.fitted[places.width <= FITTED] viewBox={"0 0 " (digits(places.width)) " " (digits(places.height))} width=(digits(places.width))
                 height=(digits(places.height)) role="group" aria-labelledby={(id("title")) " " (id("desc"))} {
                 title id=(id("title")) { (side.titled("Service map")) }
                 desc id=(id("desc")) {

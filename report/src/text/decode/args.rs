@@ -3,7 +3,7 @@
 use super::{Ends, quoted};
 use ctrace_format::syscalls::{self, Failing, Kind};
 use ctrace_format::{Detail, Object, ObjectId, SockAddr, Syscall, SyscallFlags, Trace, errno, linux};
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
 
 /// One argument, decoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,15 +35,17 @@ impl Arg {
             Self::Unknown => "…".to_owned(),
         }
     }
+}
 
-    /// As it reads in JSON.
-    pub(crate) fn json(&self) -> Value {
+/// As it reads in JSON.
+impl Serialize for Arg {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Number(n) => json!(n),
-            Self::Fd(fd, _) => json!(fd),
-            Self::Text(t) => json!(t),
-            Self::Bytes(b) | Self::Cut(b) => json!(super::json_text(b)),
-            Self::Unknown => Value::Null,
+            Self::Number(n) => serializer.serialize_i64(*n),
+            Self::Fd(fd, _) => serializer.serialize_i32(*fd),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Bytes(bytes) | Self::Cut(bytes) => serializer.serialize_str(&super::json_text(bytes)),
+            Self::Unknown => serializer.serialize_none(),
         }
     }
 }

@@ -130,7 +130,11 @@ impl<'a> Events<'a> {
                 before => seconds(t_ns - before.unwrap_or(t_ns)),
             },
         };
-        format!("{}  {} ", self.paint.paint(Style::Dim, &time), self.paint.padded(Style::Cyan, who, self.who_columns))
+        format!(
+            "{}  {} ",
+            self.paint.paint(Style::Dim, &time),
+            self.paint.padded(Style::Cyan, who, self.who_columns)
+        )
     }
 
     fn aside(&self, t_ns: u64, who: &str, style: Style, text: &str) -> String {
@@ -213,6 +217,9 @@ impl<'a> Events<'a> {
 
     /// The event as an object. Anchors have none.
     pub fn json(&self, event: &Event) -> Option<Document> {
+        if let Event::Syscall(call) = event {
+            return Some(Document::of_event(&self.call_object(call, Some(Shape::Event.schema()))));
+        }
         self.object_of(event).map(|object| Document::new(Shape::Event, object))
     }
 

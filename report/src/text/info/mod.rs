@@ -13,11 +13,13 @@ use super::when::Zone;
 use super::{decode, units};
 use crate::{Paint, Style};
 use ctrace_analysis::{Account, CallCounts, Failed, Jump, On, Overview};
-use ctrace_format::{Class, DumpReason, Metric, Policy, Scope, State, Trace, Window};
+use ctrace_format::{Class, DumpReason, Lack, Metric, Policy, Scope, State, Trace, Window};
 use std::path::Path;
 
 /// Rows of a list that are shown.
 const SHOWN: usize = 6;
+/// Realtime below this is a time of day.
+const DAY_NS: u64 = 86_400 * 1_000_000_000;
 
 /// A trace, and what was worked out of it.
 #[derive(Clone, Copy)]
@@ -114,7 +116,16 @@ impl Info<'_> {
         let from_ns = trace.window().map_or(0, |w| w.from_ns);
         let start = units::rfc3339(header.start_realtime_ns + from_ns);
         let duration = units::duration(self.overview.duration_ns);
-        rows.add("when", format!("{}Z for {duration}{ended}", &start[..19]));
+        let when = match (header.start_realtime_ns, Lack::of(header).contains(&Lack::Times)) {
+            (0, true) => format!("not known{ended}"),
+            (0, false) => format!("not known, for {duration}{ended}"),
+            // A log by the time of day.
+            (begun_ns, _) if begun_ns < DAY_NS => {
+                format!("{}Z of a day that is not known, for {duration}{ended}", &start[11..19])
+            }
+            _ => format!("{}Z for {duration}{ended}", &start[..19]),
+        };
+        rows.add("when", when);
         for jump in self.overview.jumps.iter().take(SHOWN) {
             rows.styled("clock", Style::Yellow, &jump_text(jump));
         }

@@ -28,7 +28,8 @@ impl App {
         for (line, ordinal) in visible.iter().enumerate() {
             let line = line as u16;
             let chosen = at == Some(*ordinal);
-            let mark = self.marks.iter().find(|(_, mark)| **mark == (side, *ordinal)).map(|(letter, _)| *letter);
+            let mark =
+                self.marks.iter().find(|(_, mark)| **mark == (side, *ordinal)).map(|(letter, _)| *letter);
             let Some(row) = state.rows.get(ordinal) else {
                 canvas.line(list, line, "  …", Look::Dim);
                 continue;

@@ -15,9 +15,16 @@ impl App {
     pub(super) fn draw_findings(&self, canvas: &mut Canvas<'_>, area: Rect, side: usize) {
         match &self.sides[side].told {
             Told::Working => canvas.line(area, 1, "working out what went wrong …", Look::Dim),
-            Told::Failed(why) => canvas.line(area, 1, &format!("findings cannot be worked out: {why}"), Look::Bad),
+            Told::Failed(why) => {
+                canvas.line(area, 1, &format!("findings cannot be worked out: {why}"), Look::Bad);
+            }
             Told::Ready(account) if account.findings.is_empty() => {
-                canvas.line(area, 1, "nothing that went wrong stands out", Look::Good);
+                let text = "nothing that went wrong stands out";
+                if self.sides[side].facts.tells_all {
+                    canvas.line(area, 1, text, Look::Good);
+                } else {
+                    canvas.line(area, 1, &format!("{text} in what there is of this trace"), Look::Warning);
+                }
             }
             Told::Ready(account) => self.list_findings(canvas, area, side, &account.findings),
         }

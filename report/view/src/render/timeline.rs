@@ -28,18 +28,22 @@ impl App {
         let errors = figures / 3;
         let calls = figures - errors - 1;
         let mut row = 0;
-        self.bars(canvas, area, (row, calls.max(1)), ("calls/s", column_ns), &bins, |bin| bin.calls);
+        bars(canvas, area, (row, calls.max(1)), ("calls/s", column_ns), &bins, |bin| bin.calls);
         row += calls.max(1);
-        self.bars(canvas, area, (row, errors.max(1)), ("errors/s", column_ns), &bins, |bin| bin.errors);
+        bars(canvas, area, (row, errors.max(1)), ("errors/s", column_ns), &bins, |bin| bin.errors);
         row += errors.max(1);
         let lost: u64 = bins.iter().map(|bin| bin.lost).sum();
-        canvas.line(area, row, &format!("lost {}", short(lost)), if lost > 0 { Look::Bad } else { Look::Dim });
-        for (x, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.lost > 0) {
-            debug_assert!(bin.lost > 0, "filtered");
+        canvas.line(
+            area,
+            row,
+            &format!("lost {}", short(lost)),
+            if lost > 0 { Look::Bad } else { Look::Dim },
+        );
+        for (x, _) in bins.iter().enumerate().filter(|(_, bin)| bin.lost > 0) {
             canvas.put(plot, plot.x + x as u16, plot.y + row, "▓", Look::Bad);
         }
         row += 1;
-        self.axis(canvas, plot, row, from_ns, to_ns);
+        axis(canvas, plot, row, from_ns, to_ns);
         row += 1;
         for finding in self.findings(side) {
             if row >= area.height {
@@ -66,57 +70,16 @@ impl App {
         }
     }
 
-    /// A row of bars, as high as there are lines, and the largest figure beside it.
-    fn bars(
+    /// A finding as a span with its name.
+    fn span(
         &self,
         canvas: &mut Canvas<'_>,
         area: Rect,
-        (row, lines): (u16, u16),
-        (name, column_ns): (&str, u64),
-        bins: &[Bin],
-        figure: impl Fn(&Bin) -> u64,
+        plot: Rect,
+        row: u16,
+        finding: &Finding,
+        side: usize,
     ) {
-        let largest = bins.iter().map(&figure).max().unwrap_or(0);
-        canvas.line(area, row, name, Look::Title);
-        let rate = (u128::from(largest) * 1_000_000_000 / u128::from(column_ns)) as u64;
-        if lines > 1 {
-            canvas.line(area, row + 1, &format!("≤ {}", short(rate)), Look::Dim);
-        } else {
-            canvas.put(area, area.x + name.len() as u16 + 1, area.y + row, &short(rate), Look::Dim);
-        }
-        let look = if name.starts_with("errors") { Look::Bad } else { Look::Plain };
-        for (x, bin) in bins.iter().enumerate() {
-            let full = u64::from(lines) * 8;
-            let value = figure(bin);
-            // What is there is seen, however small beside the largest.
-            let eighths = match value {
-                0 => 0,
-                _ => (u128::from(value) * u128::from(full) / u128::from(largest.max(1))).max(1) as u64,
-            };
-            for line in 0..lines {
-                let below = u64::from(lines - 1 - line) * 8;
-                let step = eighths.saturating_sub(below).min(8) as usize;
-                if step > 0 {
-                    canvas.put(area, area.x + LABEL + x as u16, area.y + row + line, STEPS[step], look);
-                }
-            }
-        }
-    }
-
-    fn axis(&self, canvas: &mut Canvas<'_>, plot: Rect, row: u16, from_ns: u64, to_ns: u64) {
-        canvas.put(plot, plot.x, plot.y + row, &"─".repeat(plot.width.into()), Look::Dim);
-        let labels = (plot.width / 18).max(1);
-        let length = u128::from(to_ns.saturating_sub(from_ns));
-        for label in 0..labels {
-            let x = plot.width * label / labels;
-            let t_ns = from_ns + (length * u128::from(label) / u128::from(labels)) as u64;
-            canvas.put(plot, plot.x + x, plot.y + row, &format!("┬{} ", time(t_ns)), Look::Dim);
-        }
-        let _ = self;
-    }
-
-    /// A finding as a span with its name.
-    fn span(&self, canvas: &mut Canvas<'_>, area: Rect, plot: Rect, row: u16, finding: &Finding, side: usize) {
         let look = match finding.level {
             Level::Cause => Look::Bad,
             Level::Warning => Look::Warning,
@@ -141,6 +104,54 @@ impl App {
             let x = plot.x + begin - name.chars().count() as u16 - 1;
             canvas.put(Rect { width: begin.saturating_sub(1), ..plot }, x, plot.y + row, &name, Look::Plain);
         }
+    }
+}
+
+/// A row of bars, as high as there are lines, and the largest figure beside it.
+fn bars(
+    canvas: &mut Canvas<'_>,
+    area: Rect,
+    (row, lines): (u16, u16),
+    (name, column_ns): (&str, u64),
+    bins: &[Bin],
+    figure: impl Fn(&Bin) -> u64,
+) {
+    let largest = bins.iter().map(&figure).max().unwrap_or(0);
+    canvas.line(area, row, name, Look::Title);
+    let rate = (u128::from(largest) * 1_000_000_000 / u128::from(column_ns)) as u64;
+    if lines > 1 {
+        canvas.line(area, row + 1, &format!("≤ {}", short(rate)), Look::Dim);
+    } else {
+        canvas.put(area, area.x + name.len() as u16 + 1, area.y + row, &short(rate), Look::Dim);
+    }
+    let look = if name.starts_with("errors") { Look::Bad } else { Look::Plain };
+    for (x, bin) in bins.iter().enumerate() {
+        let full = u64::from(lines) * 8;
+        let value = figure(bin);
+        // What is there is seen, however small beside the largest.
+        let eighths = match value {
+            0 => 0,
+            _ => (u128::from(value) * u128::from(full) / u128::from(largest.max(1))).max(1) as u64,
+        };
+        for line in 0..lines {
+            let below = u64::from(lines - 1 - line) * 8;
+            let step = eighths.saturating_sub(below).min(8) as usize;
+            if step > 0 {
+                canvas.put(area, area.x + LABEL + x as u16, area.y + row + line, STEPS[step], look);
+            }
+        }
+    }
+}
+
+/// The times, at equal distances.
+fn axis(canvas: &mut Canvas<'_>, plot: Rect, row: u16, from_ns: u64, to_ns: u64) {
+    canvas.put(plot, plot.x, plot.y + row, &"─".repeat(plot.width.into()), Look::Dim);
+    let labels = (plot.width / 18).max(1);
+    let length = u128::from(to_ns.saturating_sub(from_ns));
+    for label in 0..labels {
+        let x = plot.width * label / labels;
+        let t_ns = from_ns + (length * u128::from(label) / u128::from(labels)) as u64;
+        canvas.put(plot, plot.x + x, plot.y + row, &format!("┬{} ", time(t_ns)), Look::Dim);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use ctrace_format::{
     Abi, Connection, ConnectionKind, Detail, Event, Header, Host, Loss, LossCause, Marker, Object, Process,
-    ProcessKind, Scope, SockAddr, SockCookie, Summary, Syscall, SyscallFlags, Sysno, TaskDef, TaskId, TcpState,
-    Tgid, Tid, Trace, TraceWriter, WriteOptions, syscalls,
+    ProcessKind, Scope, SockAddr, SockCookie, Summary, Syscall, SyscallFlags, Sysno, TaskDef, TaskId,
+    TcpState, Tgid, Tid, Trace, TraceWriter, WriteOptions, syscalls,
 };
 
 /// 2026-12-01T18:00:00Z.
@@ -58,7 +58,14 @@ impl Maker {
             details.push(Detail::Str { arg: 1, value: self.writer.str(path.as_bytes()) });
         } else if !path.is_empty() {
             let path = self.writer.str(path.as_bytes());
-            object = Some(self.writer.object(&Object::File { path, dev: 1, ino: 0, mode: 0o100_644, rdev: 0, size: 0 }));
+            object = Some(self.writer.object(&Object::File {
+                path,
+                dev: 1,
+                ino: 0,
+                mode: 0o100_644,
+                rdev: 0,
+                size: 0,
+            }));
         }
         let call = Syscall {
             t_ns,

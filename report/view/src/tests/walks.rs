@@ -33,7 +33,10 @@ fn a_finding_leads_to_its_event_and_the_event_tells_all() {
     assert!(chosen.starts_with('!'), "not told by its colour alone: {chosen}");
     let screen = stage.screen();
     assert!(screen.iter().any(|line| line.contains("── detail ")), "{screen:#?}");
-    assert!(screen.iter().any(|line| line.starts_with("errno") && line.contains("ECONNREFUSED")), "{screen:#?}");
+    assert!(
+        screen.iter().any(|line| line.starts_with("errno") && line.contains("ECONNREFUSED")),
+        "{screen:#?}"
+    );
 }
 
 #[test]
@@ -84,7 +87,7 @@ fn a_task_a_descriptor_and_a_connection_are_followed() {
     // The call, and what the kernel told of it.
     assert!(stage.status().contains("of 2 found"), "{}", stage.status());
     let screen = stage.screen();
-    assert!(screen[2].contains("connect(") && screen[3].contains("SYN_SENT → CLOSE"), "{screen:#?}");
+    assert!(screen[2].contains("connect(") && screen[3].contains("SYN_SENT"), "{screen:#?}");
 }
 
 #[test]
@@ -112,10 +115,13 @@ fn the_timeline_shows_what_happened_when_and_a_brush_limits_the_events() {
     let mut stage = Stage::new(vec![shop(START)], SMALL);
     stage.type_("2");
     let screen = stage.screen();
-    let line = |start: &str| screen.iter().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{screen:#?}"));
+    let line = |start: &str| {
+        screen.iter().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{screen:#?}"))
+    };
     assert!(line("calls/s").contains('█'));
     // Lost in the middle, and nowhere else.
-    let lost: Vec<usize> = line("lost 42").chars().enumerate().filter(|(_, c)| *c == '▓').map(|(at, _)| at).collect();
+    let lost: Vec<usize> =
+        line("lost 42").chars().enumerate().filter(|(_, c)| *c == '▓').map(|(at, _)| at).collect();
     assert_eq!(lost, [12 + 34], "{}", line("lost 42"));
     assert!(line(" 1 ").contains('━'));
     // From a quarter to the half.
@@ -267,6 +273,7 @@ fn torn_and_empty_traces_open_and_say_so() {
     stage.type_("3");
     assert!(stage.screen()[2].contains("read(3</file>"), "{}", stage.screen()[2]);
     let mut stage = Stage::new(vec![Maker::new(START).finish(0)], SMALL);
+    assert!(stage.screen()[3].contains("in what there is of this trace"), "{}", stage.screen()[3]);
     assert!(stage.screen()[1].contains("no events"), "{}", stage.screen()[1]);
     for keys in ["2", "v+", "3", "eE", "tfc", "g", "/read"] {
         stage.type_(keys);
@@ -296,7 +303,9 @@ fn help_lists_the_keys_and_any_key_closes_it() {
     let mut stage = Stage::new(vec![shop(START)], SMALL);
     stage.type_("?");
     let screen = stage.screen();
-    for word in ["findings", "timeline", "follow its task", "set mark a", "align by the clock", "any key closes this"] {
+    for word in
+        ["findings", "timeline", "follow its task", "set mark a", "align by the clock", "any key closes this"]
+    {
         assert!(screen.iter().any(|line| line.contains(word)), "{word}: {screen:#?}");
     }
     stage.type_("q");
