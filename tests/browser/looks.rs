@@ -17,12 +17,12 @@ const COLOURS: &str = "
         return seen.size;
     })";
 
-fn colours(browser: &Browser, selector: &str) -> Vec<u32> {
+pub(crate) fn colours(browser: &Browser, selector: &str) -> Vec<u32> {
     serde_json::from_value(browser.run_with(COLOURS, &serde_json::json!([selector]))).unwrap()
 }
 
 /// Scrolls over the page, so that everything was in sight once.
-fn scrolled(browser: &Browser) {
+pub(crate) fn scrolled(browser: &Browser) {
     browser.run(
         "return (async () => {
             for (let y = 0; y < document.body.scrollHeight; y += 500) {

@@ -10,6 +10,7 @@ mod driver;
 mod fixture;
 mod keys;
 mod looks;
+mod reports;
 mod script;
 mod state;
 mod tools;

@@ -2,11 +2,11 @@
 
 import { mountBands } from "./bands.js";
 import { plotTable } from "./datatable.js";
-import { button, canvas, el, setAttributes, sized } from "./dom.js";
+import { button, canvas, el, setAttributes, setText, sized } from "./dom.js";
 import { drawOverlay, drawPlot, plotSpan, scaleFor, timeScale } from "./draw.js";
 import { chartKey, pointerBrush } from "./gestures.js";
 import { mountLegend } from "./legend.js";
-import { momentText } from "./numbers.js";
+import { durationText, momentText } from "./numbers.js";
 import { firstCurves, isDrawn, plotsOf, shownLine } from "./plots.js";
 import { cursorOf, shownRange } from "./state.js";
 import { timeTicks } from "./ticks.js";
@@ -166,11 +166,12 @@ function mountPanel(app, plot, widthOf) {
   const asTable = button("as a table", "c-as-table", () => store.update({ do: "open", key: openKey }));
   asTable.setAttribute("aria-label", `${plot.title} as a table`);
   asTable.setAttribute("aria-expanded", "false");
+  const mean = el("span", { class: "c-mean" });
   const tableHost = el("div", { class: "c-table-host" });
   const host = el(
     "div",
     { class: "c-plot-panel", role: "group", "aria-labelledby": titleId },
-    el("div", { class: "c-plot-head" }, el("h3", { id: titleId }, plot.title), asTable),
+    el("div", { class: "c-plot-head" }, el("h3", { id: titleId }, plot.title), mean, asTable),
     el("div", { class: "c-plot-body" }, surface, legend.host),
     tableHost,
   );
@@ -198,6 +199,8 @@ function mountPanel(app, plot, widthOf) {
       .filter((strip) => strip.trace !== null)
       .flatMap((strip) => strip.lines.filter(isOn).map(look));
     const shared = scaleFor(both, view, plot.unit, height / 32);
+    const wide = Math.max(...both.map((line) => line.grid.width_ns), 1);
+    setText(mean, wide > bin ? `means of ${durationText(wide)}` : "");
     for (const { strip, base } of strips) {
       const context = sized(base, width, height, app.density());
       if (context === null) continue;
