@@ -1,14 +1,9 @@
-//! Where curves change their level: binary segmentation by ranks, which neither outliers nor the shape of the noise
-//! mislead.
-//!
-//! Of every place where a curve can be cut in two, the one is looked at where values before and after differ most by the
-//! test of Mann and Whitney (with its correction for ties: Lehmann, Nonparametrics, 1975, section 1.4). Neighbouring values
-//! that resemble each other count for less. What is cut is looked at again, both sides apart.
+//! Where curves change their level, and how much each change is worth to somebody who looks for what went wrong.
 
+use super::segments::{Point, cut, delta, median};
 use super::{Change, Curve, Grid, Panel, PanelKind, Unit};
 use crate::findings::words;
 use crate::{Finding, Level};
-use std::cmp::Ordering;
 
 /// Changes that are told.
 const SHOWN: usize = 12;
@@ -16,10 +11,6 @@ const SHOWN: usize = 12;
 const ALIKE: usize = 2;
 /// A curve is looked at in so many parts: fine ones, and where these tell nothing, coarse ones.
 const PARTS: [usize; 2] = [240, 60];
-/// Values on either side of a cut.
-const LEAST: usize = 8;
-/// Deviations of a rank sum from its mean from which on it is no chance, for the best of all cuts.
-const SURE: f64 = 5.0;
 /// Cliff's delta from which on a difference matters.
 const EFFECT: f64 = 0.7;
 const DEPTH: usize = 4;
@@ -29,15 +20,6 @@ const EDGE: f64 = 0.1;
 const WORTH: f64 = 0.08;
 /// A finding that began within this time of a change began with it.
 const TOGETHER_NS: u64 = 250_000_000;
-
-/// A part of a curve.
-#[derive(Debug, Clone, Copy)]
-struct Point {
-    /// The bins that it stands for.
-    first: usize,
-    end: usize,
-    value: f64,
-}
 
 /// A level that a curve has for a while.
 #[derive(Debug, Clone, Copy)]
@@ -83,11 +65,12 @@ fn importance(kind: PanelKind, name: &str, telling: &[String]) -> f64 {
         PanelKind::Errors if telling.iter().any(|errno| errno == name) => 1.0,
         PanelKind::Errors => 0.15,
         PanelKind::Connections if matches!(name, "opened" | "closed") => 0.35,
-        PanelKind::Connections => 0.9,
+        PanelKind::Connections | PanelKind::Backlog => 0.9,
         PanelKind::Latency if has("wait") => 0.1,
         PanelKind::Latency if has("network") => 0.85,
         PanelKind::Latency if has("file") => 0.6,
         PanelKind::Latency => 0.2,
+        PanelKind::Network if has("answer") => 0.85,
         PanelKind::Network if has("round trip") => 0.5,
         PanelKind::Network => 0.75,
         PanelKind::Cpu if has("throttled") => 0.8,
@@ -96,7 +79,6 @@ fn importance(kind: PanelKind, name: &str, telling: &[String]) -> f64 {
         PanelKind::Pressure if has("machine") => 0.3,
         PanelKind::Pressure => 0.6,
         PanelKind::Disk => 0.7,
-        PanelKind::Backlog => 0.9,
         PanelKind::Memory if has("swapped") => 0.6,
         PanelKind::Counts if has("descriptors") || has("left open") => 0.55,
         PanelKind::Memory | PanelKind::Counts | PanelKind::Cpu => 0.4,
@@ -210,119 +192,12 @@ fn points(curve: &Curve, parts: usize) -> Vec<Point> {
     values.chunks(width).enumerate().filter_map(part).collect()
 }
 
-/// Cuts a part of the points where both sides differ most, as long as that is no chance.
-fn cut(points: &[Point], from: usize, to: usize, depth: usize, cuts: &mut Vec<usize>) {
-    if depth == 0 || to - from < 2 * LEAST {
-        return;
-    }
-    let Some((at, deviation)) = best(&points[from..to]) else { return };
-    let at = from + at;
-    if deviation * independence(&points[from..to]) < SURE {
-        return;
-    }
-    cuts.push(at);
-    cut(points, from, at, depth - 1, cuts);
-    cut(points, at, to, depth - 1, cuts);
-}
-
-/// The best cut, and by how many deviations its rank sum differs from what chance gives.
-fn best(points: &[Point]) -> Option<(usize, f64)> {
-    let n = points.len();
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|a, b| points[*a].value.total_cmp(&points[*b].value));
-    // Equal values have the middle one of their ranks.
-    let mut ranks = vec![0.0; n];
-    let mut ties = 0.0;
-    let mut at = 0;
-    while at < n {
-        let same = order[at..]
-            .iter()
-            .take_while(|i| points[**i].value.total_cmp(&points[order[at]].value) == Ordering::Equal)
-            .count();
-        for i in &order[at..at + same] {
-            ranks[*i] = at as f64 + (same as f64 + 1.0) / 2.0;
-        }
-        ties += (same as f64).powi(3) - same as f64;
-        at += same;
-    }
-    let all = n as f64;
-    let correction = 1.0 - ties / (all.powi(3) - all);
-    if correction <= 0.0 {
-        return None;
-    }
-    let mut sum = 0.0;
-    let mut best: Option<(usize, f64)> = None;
-    for (i, rank) in ranks.iter().enumerate() {
-        if i >= LEAST && n - i >= LEAST {
-            let (k, m) = (i as f64, all - i as f64);
-            let variance = k * m * (all + 1.0) / 12.0 * correction;
-            let deviation = (sum - k * (all + 1.0) / 2.0).abs() / variance.sqrt();
-            if best.is_none_or(|best| deviation > best.1) {
-                best = Some((i, deviation));
-            }
-        }
-        sum += rank;
-    }
-    best
-}
-
-/// How much of a number of values is worth as many that have nothing to do with each other: less, the more neighbours
-/// resemble each other. Looked at in short windows, so that a level that changes once more is not taken for that.
-fn independence(points: &[Point]) -> f64 {
-    const WINDOW: usize = 2 * LEAST;
-    let mut rest: Vec<Vec<f64>> = Vec::new();
-    for window in points.chunks_exact(WINDOW.min(points.len().max(1))) {
-        let middle = median(window);
-        rest.push(window.iter().map(|point| point.value - middle).collect());
-    }
-    // Outliers do not decide.
-    let mut sizes: Vec<f64> = rest.iter().flatten().map(|x| x.abs()).filter(|x| *x > 0.0).collect();
-    if sizes.is_empty() {
-        return 1.0;
-    }
-    sizes.sort_by(f64::total_cmp);
-    let bound = sizes[sizes.len() * 9 / 10];
-    let (mut products, mut squares) = (0.0, 0.0);
-    for window in &mut rest {
-        window.iter_mut().for_each(|x| *x = (*x / bound).clamp(-1.0, 1.0));
-        products += window.windows(2).map(|two| two[0] * two[1]).sum::<f64>();
-        squares += window.iter().map(|x| x * x).sum::<f64>();
-    }
-    let seen = if squares > 0.0 { products / squares } else { 0.0 };
-    // A short window shows less of it than there is (Kendall, Biometrika 41, 1954).
-    let n = WINDOW as f64;
-    let alike = ((n * seen + 1.0) / (n - 3.0)).clamp(0.0, 0.98);
-    ((1.0 - alike) / (1.0 + alike)).sqrt()
-}
-
-fn median(points: &[Point]) -> f64 {
-    let mut values: Vec<f64> = points.iter().map(|point| point.value).collect();
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    *values.select_nth_unstable_by(middle, f64::total_cmp).1
-}
-
 /// The level of a part: the median; of what is counted the mean, since few moments may have any.
 fn level(unit: Unit, points: &[Point]) -> f64 {
     if unit == Unit::PerSecond {
         return points.iter().map(|point| point.value).sum::<f64>() / points.len().max(1) as f64;
     }
     median(points)
-}
-
-/// Cliff's delta: how much more often one after is larger than one before, than the other way round.
-fn delta(before: &[Point], after: &[Point]) -> f64 {
-    let mut earlier: Vec<f64> = before.iter().map(|point| point.value).collect();
-    earlier.sort_by(f64::total_cmp);
-    let mut sum = 0.0;
-    for point in after {
-        let below = earlier.partition_point(|x| *x < point.value) as f64;
-        let above = earlier.len() as f64 - earlier.partition_point(|x| *x <= point.value) as f64;
-        sum += below - above;
-    }
-    sum / (before.len().max(1) * after.len().max(1)) as f64
 }
 
 /// How large a difference is, from 0 to 1; `None`: nobody would call it a change.
@@ -339,7 +214,7 @@ fn size(
     let is_notable = match unit {
         Unit::PerSecond => {
             // So many events are no chance.
-            const EVENTS: f64 = 10.0;
+            const EVENTS: f64 = 5.0;
             let stay = if after > before { stays[1] } else { stays[0] };
             let bins = points[stay.to - 1].end - points[stay.from].first;
             high >= 1.5 * low && difference * bins as f64 * grid.width_s() >= EVENTS
@@ -381,6 +256,13 @@ fn subject(kind: PanelKind, name: &str) -> String {
         PanelKind::Latency => format!("99th percentile of the time of {rest} calls"),
         PanelKind::Errors => format!("{name} failures"),
         PanelKind::Connections => format!("connections {name}"),
+        PanelKind::Network if name == "p50 answer of peers" => "median time of answers of peers".to_owned(),
+        PanelKind::Network if name == "p50 answer to clients" => {
+            "median time of answers to clients".to_owned()
+        }
+        PanelKind::Network if first == "p99" => {
+            format!("99th percentile of the time of {}", rest.replace("answer", "answers"))
+        }
         PanelKind::Network | PanelKind::Disk if first == "p50" => format!("median time of a {rest}"),
         PanelKind::Cpu if name == "used" => "CPU used".to_owned(),
         PanelKind::Cpu if name == "waited for" => "time waited for a CPU".to_owned(),
@@ -461,6 +343,14 @@ mod tests {
         let rose = changes.iter().find(|c| c.after > c.before);
         let text = rose.map(|c| c.text.clone()).unwrap_or_default();
         assert!(text.starts_with("ECONNREFUSED failures rose from 0/s to "), "{text}");
+    }
+
+    #[test]
+    fn a_few_failures_in_a_row_are_told_wherever_they_are() {
+        let values = (0..814).map(|bin| if (524..550).contains(&bin) && bin % 5 == 0 { 100.0 } else { 0.0 });
+        let changes = found(PanelKind::Errors, "ECONNREFUSED", Unit::PerSecond, values.collect());
+        assert_eq!(changes.len(), 2, "{changes:#?}");
+        assert!(changes.iter().any(|change| change.at_ns == 5_250_000_000), "{changes:#?}");
     }
 
     #[test]

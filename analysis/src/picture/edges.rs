@@ -3,6 +3,7 @@
 use super::quantiles::Histogram;
 use crate::findings::people::RoleId;
 use ctrace_format::SockAddr;
+use ctrace_format::linux::{AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM};
 use rustc_hash::FxHashMap;
 use std::net::IpAddr;
 
@@ -21,6 +22,16 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
+    /// That of a socket.
+    pub(super) const fn of(family: u32, kind: u32) -> Option<Self> {
+        match (family, kind) {
+            (AF_UNIX, _) => Some(Self::Unix),
+            (AF_INET | AF_INET6, SOCK_DGRAM) => Some(Self::Udp),
+            (AF_INET | AF_INET6, _) => Some(Self::Tcp),
+            _ => None,
+        }
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -107,7 +118,6 @@ impl Edges {
         let is_nameless = match local {
             SockAddr::Unix(path) => path.is_empty(),
             SockAddr::Inet(addr) => addr.port() == 0,
-            SockAddr::Other { .. } => true,
             _ => true,
         };
         if is_nameless || self.listeners.len() >= MAX_LISTENERS {

@@ -104,6 +104,7 @@ pub(super) fn short<S: Serializer>(values: &[Option<f64>], serializer: S) -> Res
     serializer.collect_seq(values.iter().map(|value| value.map(Short)))
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 pub(super) fn short_one<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     Short(*value).serialize(serializer)
 }

@@ -70,6 +70,9 @@ impl Sum {
     }
 }
 
+/// What went between ends, from the one that connected to the other.
+type Sums = BTreeMap<(End, End, Protocol), Sum>;
+
 /// Names ends.
 struct Names<'a> {
     edges: &'a Edges,
@@ -112,7 +115,7 @@ impl Names<'_> {
 /// Makes the map.
 pub(super) fn map(edges: &Edges, called: &Called, people: &People, places: &Places) -> Map {
     let names = Names { edges, called, people, places };
-    let mut sums: BTreeMap<(End, End, Protocol), Sum> = BTreeMap::new();
+    let mut sums: Sums = BTreeMap::new();
     for ((role, far, protocol), traffic) in edges.sorted() {
         if traffic.count == 0 && traffic.failed == 0 {
             continue;
@@ -129,13 +132,11 @@ pub(super) fn map(edges: &Edges, called: &Called, people: &People, places: &Plac
         !(*protocol == Protocol::Unix && from.kind == "client" && served.contains(to))
     });
     let (sums, grouped) = folded(sums);
-    number(sums, grouped, people)
+    number(sums, &grouped, people)
 }
 
 /// Puts ends together beyond what a map can show: those that talked least, by their kind.
-fn folded(
-    sums: BTreeMap<(End, End, Protocol), Sum>,
-) -> (BTreeMap<(End, End, Protocol), Sum>, BTreeMap<End, u64>) {
+fn folded(sums: Sums) -> (Sums, BTreeMap<End, u64>) {
     /// Kinds that a group can be of.
     const GROUPS: usize = 6;
     let mut weights: BTreeMap<End, u64> = BTreeMap::new();
@@ -173,7 +174,7 @@ fn folded(
         End { kind: "group", name: words::plural(n, what) }
     };
     let members = of_kind.iter().map(|(kind, n)| (group(kind), *n)).collect();
-    let mut out: BTreeMap<(End, End, Protocol), Sum> = BTreeMap::new();
+    let mut out: Sums = BTreeMap::new();
     for ((from, to, protocol), sum) in &sums {
         let place = |end: &End| if kept.contains(end) { end.clone() } else { group(end.kind) };
         out.entry((place(from), place(to), *protocol)).or_default().merge(sum);
@@ -181,7 +182,7 @@ fn folded(
     (out, members)
 }
 
-fn number(sums: BTreeMap<(End, End, Protocol), Sum>, groups: BTreeMap<End, u64>, people: &People) -> Map {
+fn number(sums: Sums, groups: &BTreeMap<End, u64>, people: &People) -> Map {
     let mut of_role: FxHashMap<String, (u32, u64)> = FxHashMap::default();
     for process in &people.processes {
         of_role.entry(role(process)).or_insert((process.tgid, 0)).1 += 1;

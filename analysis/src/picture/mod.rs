@@ -6,6 +6,7 @@
 
 mod calls;
 mod changes;
+mod conns;
 mod edges;
 mod errors;
 mod gaps;
@@ -18,6 +19,7 @@ mod panels;
 mod processes;
 mod quantiles;
 mod sample;
+mod segments;
 mod slow;
 mod sockets;
 mod spans;
@@ -123,7 +125,7 @@ pub enum PanelKind {
     Errors,
     /// Connections opened, refused, reset and closed.
     Connections,
-    /// Round trips and retransmits.
+    /// How long answers took, round trips, retransmits, name lookups.
     Network,
     /// CPUs used, throttled and waited for.
     Cpu,

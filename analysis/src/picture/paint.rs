@@ -139,7 +139,7 @@ impl<'a> Painter<'a> {
                 let name = self.places.string(dns.name, self.trace);
                 self.sockets.lookup(dns, actor, name);
             }
-            (Event::Socket(socket), actor) => self.sockets.traffic(socket, actor, &self.people),
+            (Event::Socket(socket), actor) => self.sockets.traffic(socket, actor),
             (Event::Block(block), _) if self.is_shown(event.end_ns()) => self.machine.block(&grid, block),
             (Event::Marker(marker), _) => self.spans.marker(marker, self.trace),
             (Event::Loss(loss), _) => self.gaps.loss(&grid, loss),
@@ -207,9 +207,14 @@ impl<'a> Painter<'a> {
         let says = failed.map(|told| told.0);
         self.lanes.call(&grid, &seen, info.name, place, says, self.trace);
         let family = info.call.row().family;
-        let connected = self.sockets.call(event, s, info.call, actor, self.trace, &self.people);
+        let connected = self.sockets.call(event, s, info.call, actor, self.trace);
         if let Some(connected) = connected.filter(|connected| self.is_shown(connected.end_ns())) {
             self.network.connected(&grid, &connected);
+        }
+        for (end_ns, took_ns, is_of_peer) in self.sockets.answers() {
+            if end_ns >= grid.from_ns {
+                self.network.answer(&grid, end_ns, took_ns, is_of_peer);
+            }
         }
         if family == Family::Accept && s.ret >= 0 && self.is_shown(end_ns) {
             self.network.called(&grid, end_ns, true, None);

@@ -84,6 +84,8 @@ pub(super) struct Network {
     counts: [Vec<f64>; EVENTS.len()],
     retransmits: Vec<f64>,
     round_trips: Quantiles,
+    /// Of peers, and to clients.
+    answers: [Quantiles; 2],
     lookups: Quantiles,
 }
 
@@ -103,6 +105,7 @@ impl Network {
             counts: Default::default(),
             retransmits: Vec::new(),
             round_trips: Quantiles::default(),
+            answers: Default::default(),
             lookups: Quantiles::default(),
         }
     }
@@ -172,6 +175,11 @@ impl Network {
         }
     }
 
+    /// A peer answered, or this end did.
+    pub(super) fn answer(&mut self, grid: &Grid, end_ns: u64, took_ns: u64, is_of_peer: bool) {
+        self.answers[usize::from(!is_of_peer)].add(grid.bins, grid.bin(end_ns), took_ns);
+    }
+
     pub(super) fn lookup(&mut self, grid: &Grid, dns: &Dns) {
         let end_ns = dns.t_ns.saturating_add(dns.duration_ns);
         self.lookups.add(grid.bins, grid.bin(end_ns), dns.duration_ns);
@@ -181,6 +189,12 @@ impl Network {
         let seen = EVENTS.iter().zip(&self.counts).filter(|(_, counts)| !counts.is_empty());
         let connections: Vec<Curve> = seen.map(|(name, counts)| grid.rate(*name, counts)).collect();
         let mut network = Vec::new();
+        for (answers, whose) in self.answers.iter().zip(["of peers", "to clients"]) {
+            if !answers.is_empty() {
+                network.push(answers.curve(format!("p50 answer {whose}"), 500));
+                network.push(answers.curve(format!("p99 answer {whose}"), 990));
+            }
+        }
         if !self.round_trips.is_empty() {
             network.push(self.round_trips.curve("p50 round trip".to_owned(), 500));
             network.push(self.round_trips.longest("longest round trip".to_owned(), grid));

@@ -1,5 +1,6 @@
 //! Connections: who has them, what went through them, how long answers took, and how they ended.
 
+use super::conns::{Conn, Ended, far_of, named, row};
 use super::edges::{Edges, Far, Protocol};
 use super::{ConnectionRow, Grid, Ranked};
 use crate::EventId;
@@ -8,10 +9,8 @@ use crate::findings::Seen;
 use crate::findings::called::Called;
 use crate::findings::people::{Actor, People, ProcessId};
 use crate::findings::places::{Place, Places};
-use crate::findings::words;
-use crate::picture::processes;
-use ctrace_format::errno::{ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT};
-use ctrace_format::linux::{AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM};
+use ctrace_format::errno::{ECONNRESET, ETIMEDOUT};
+use ctrace_format::linux::{AF_INET, AF_INET6, AF_UNIX};
 use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{
     Connection, ConnectionKind, Detail, Dns, Event, FdTarget, Object, ObjectId, Snapshot, SockAddr,
@@ -26,92 +25,10 @@ const MAX_FOLLOWED: usize = 65_536;
 /// Own ends of connections that processes of the trace made.
 const MAX_OWN: usize = 131_072;
 const DNS_PORT: u16 = 53;
-/// Rows that are shown; twice as many are kept.
+/// Rows that are shown.
 const SHOWN: usize = 200;
 /// Rows of one role, peer and end.
 const ALIKE: usize = 20;
-
-/// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-enum Ended {
-    #[default]
-    Open,
-    Closed,
-    ClosedByPeer,
-    Reset,
-    ResetByPeer,
-    Refused,
-    TimedOut,
-    Unreachable,
-    Failed,
-}
-
-impl Ended {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Closed => "closed",
-            Self::ClosedByPeer => "closed by peer",
-            Self::Reset => "reset",
-            Self::ResetByPeer => "reset by peer",
-            Self::Refused => "refused",
-            Self::TimedOut => "timed out",
-            Self::Unreachable => "unreachable",
-            Self::Failed => "failed",
-        }
-    }
-
-    const fn is_failure(self) -> bool {
-        !matches!(self, Self::Open | Self::Closed | Self::ClosedByPeer)
-    }
-
-    const fn of(errno: u16) -> Self {
-        match errno {
-            ECONNREFUSED => Self::Refused,
-            ETIMEDOUT => Self::TimedOut,
-            ECONNRESET => Self::ResetByPeer,
-            EHOSTUNREACH | ENETUNREACH => Self::Unreachable,
-            _ => Self::Failed,
-        }
-    }
-}
-
-/// One connection.
-#[derive(Debug, Clone, Default)]
-struct Conn {
-    from_ns: u64,
-    last_ns: u64,
-    /// It was there when recording began.
-    is_old: bool,
-    actor: Option<Actor>,
-    local: Option<SockAddr>,
-    peer: Option<SockAddr>,
-    protocol: Option<Protocol>,
-    /// This end connected.
-    is_outgoing: Option<bool>,
-    /// As calls moved them, and as the kernel counted them: sent, received.
-    moved: [u64; 2],
-    counted: [u64; 2],
-    connect_ns: Option<u64>,
-    /// The end of the last call that asked, without an answer so far.
-    asked_ns: Option<u64>,
-    slowest: Option<(u64, u64)>,
-    kernel: Kernel,
-    ended: Ended,
-    /// The other end said that it sends nothing more.
-    saw_end: bool,
-    event: Option<EventId>,
-    /// Where its answers are counted.
-    edge: Option<u32>,
-}
-
-/// What the kernel told of a connection.
-#[derive(Debug, Clone, Copy, Default)]
-struct Kernel {
-    srtt_us: u32,
-    retransmits: u64,
-    is_told: bool,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -122,6 +39,9 @@ pub(super) struct Sockets {
     own: FxHashSet<SocketAddr>,
     pub(super) edges: Edges,
     pub(super) called: Called,
+    /// Answers that were got, and not taken by [`Sockets::answers`] so far: when, how long they took, and whether it was
+    /// a peer's.
+    answers: Vec<(u64, u64, bool)>,
     rows: Vec<(u64, Conn)>,
     left_out: u64,
     /// Lookups are events of their own.
@@ -136,6 +56,7 @@ impl Sockets {
             own: FxHashSet::default(),
             edges: Edges::default(),
             called: Called::default(),
+            answers: Vec::new(),
             rows: Vec::new(),
             left_out: 0,
             has_lookups,
@@ -173,9 +94,9 @@ impl Sockets {
         }
     }
 
-    fn conn(&mut self, cookie: u64, t_ns: u64, people: &People) -> &mut Conn {
+    fn conn(&mut self, cookie: u64, t_ns: u64) -> &mut Conn {
         if self.open.len() >= MAX_FOLLOWED && !self.open.contains_key(&cookie) {
-            self.forget(people);
+            self.forget();
         }
         let conn = self.open.entry(cookie).or_insert_with(|| Conn { from_ns: t_ns, ..Conn::default() });
         conn.last_ns = conn.last_ns.max(t_ns);
@@ -183,7 +104,7 @@ impl Sockets {
     }
 
     /// Makes room: those that ended go, and the older half of the others.
-    fn forget(&mut self, people: &People) {
+    fn forget(&mut self) {
         let mut times: Vec<u64> = self.open.values().map(|conn| conn.last_ns).collect();
         let middle = times.len() / 2;
         let median = *times.select_nth_unstable(middle).1;
@@ -197,7 +118,7 @@ impl Sockets {
             gone.into_iter().filter_map(|cookie| Some((cookie, self.open.remove(&cookie)?))).collect();
         gone.sort_by_key(|(cookie, conn)| (conn.from_ns, *cookie));
         for (cookie, conn) in gone {
-            self.over(cookie, conn, people);
+            self.over(cookie, conn);
         }
     }
 
@@ -209,7 +130,6 @@ impl Sockets {
         call: Call,
         actor: Actor,
         trace: &Trace,
-        people: &People,
     ) -> Option<Connected> {
         let family = call.row().family;
         let end_ns = s.t_ns.saturating_add(s.duration_ns);
@@ -229,7 +149,7 @@ impl Sockets {
                     self.edges.listens(local, actor.role);
                 }
             } else if moves(family) || is_over && self.open.contains_key(&cookie.0) {
-                let conn = self.conn(cookie.0, s.t_ns, people);
+                let conn = self.conn(cookie.0, s.t_ns);
                 conn.last_ns = conn.last_ns.max(end_ns);
                 conn.actor.get_or_insert(actor);
                 if conn.protocol.is_none() {
@@ -247,7 +167,7 @@ impl Sockets {
             }
         }
         if let Some(connected) = &told {
-            self.connected(connected, actor, people);
+            self.connected(connected, actor);
         }
         told
     }
@@ -259,6 +179,11 @@ impl Sockets {
         let conn = cookie.and_then(|cookie| self.open.get(&cookie.0));
         seen.call.row().family == Family::Receive
             && conn.is_some_and(|conn| conn.is_outgoing != Some(true) || conn.asked_ns.is_none())
+    }
+
+    /// The answers since this was asked last: when they were there, how long they took, and whether a peer gave them.
+    pub(super) fn answers(&mut self) -> impl Iterator<Item = (u64, u64, bool)> + '_ {
+        self.answers.drain(..)
     }
 
     /// The other end of a socket, when it is known.
@@ -342,25 +267,21 @@ impl Sockets {
                 conn.event = Some(id);
             }
         }
-        let edge = match conn.edge {
-            Some(edge) => Some(edge),
-            None => {
-                let is_inside = is_inside(conn, &self.own);
-                let far = (!is_inside).then(|| far_of(conn)).flatten();
-                let edge = conn.actor.zip(far).zip(conn.protocol);
-                edge.map(|((actor, far), protocol)| self.edges.at(actor.role, far, protocol))
-            }
-        };
-        conn.edge = edge;
+        if conn.edge.is_none() && !is_inside(conn, &self.own) {
+            let edge = conn.actor.zip(far_of(conn)).zip(conn.protocol);
+            conn.edge = edge.map(|((actor, far), protocol)| self.edges.at(actor.role, far, protocol));
+        }
+        let edge = conn.edge;
+        self.answers.push((end_ns, took_ns, is_outgoing));
         if let Some(edge) = edge {
             self.edges.answer(edge, took_ns);
         }
     }
 
-    fn connected(&mut self, connected: &Connected, actor: Actor, people: &People) {
+    fn connected(&mut self, connected: &Connected, actor: Actor) {
         let Some(cookie) = connected.cookie else { return };
         let id = EventId { end_ns: connected.end_ns(), tid: actor.tid };
-        let conn = self.conn(cookie.0, connected.t_ns, people);
+        let conn = self.conn(cookie.0, connected.t_ns);
         conn.actor.get_or_insert(actor);
         conn.is_outgoing = Some(true);
         conn.from_ns = conn.from_ns.min(connected.t_ns);
@@ -388,25 +309,25 @@ impl Sockets {
         let actor = change.task.map(|task| people.of(task, trace));
         if change.cookie.0 != 0 && !matches!(change.kind, ConnectionKind::State { new: TcpState::Listen, .. })
         {
-            self.changed(change, actor, people);
+            self.changed(change, actor);
         } else if let Some(actor) = actor {
             self.edges.listens(&change.local, actor.role);
         }
         if let Some(connected) = &told
             && let Some(actor) = connected.task.map(|task| people.of(task, trace)).or(actor)
         {
-            self.connected(connected, actor, people);
+            self.connected(connected, actor);
         }
         told
     }
 
-    fn changed(&mut self, change: &Connection, actor: Option<Actor>, people: &People) {
+    fn changed(&mut self, change: &Connection, actor: Option<Actor>) {
         // The end of a listener is no connection.
         if matches!(change.kind, ConnectionKind::State { old: TcpState::Listen, .. }) {
             return;
         }
         let id = EventId { end_ns: change.t_ns, tid: actor.map_or(0, |actor| actor.tid) };
-        let conn = self.conn(change.cookie.0, change.t_ns, people);
+        let conn = self.conn(change.cookie.0, change.t_ns);
         conn.kernel.is_told = true;
         conn.actor = conn.actor.or(actor);
         conn.protocol.get_or_insert(Protocol::Tcp);
@@ -460,11 +381,11 @@ impl Sockets {
     }
 
     /// Traffic of a socket that is no TCP socket.
-    pub(super) fn traffic(&mut self, socket: &Socket, actor: Option<Actor>, people: &People) {
+    pub(super) fn traffic(&mut self, socket: &Socket, actor: Option<Actor>) {
         if socket.cookie.0 == 0 || is_netlink(u32::from(socket.family)) {
             return;
         }
-        let conn = self.conn(socket.cookie.0, socket.from_ns, people);
+        let conn = self.conn(socket.cookie.0, socket.from_ns);
         conn.last_ns = conn.last_ns.max(socket.t_ns);
         conn.actor = conn.actor.or(actor);
         conn.protocol = conn.protocol.or(Protocol::of(u32::from(socket.family), u32::from(socket.kind)));
@@ -492,7 +413,7 @@ impl Sockets {
     }
 
     /// A connection is over, or nobody follows it any more.
-    fn over(&mut self, cookie: u64, conn: Conn, people: &People) {
+    fn over(&mut self, cookie: u64, conn: Conn) {
         if let Some((far, protocol)) = far_of(&conn).zip(conn.protocol)
             && let Some(actor) = conn.actor
         {
@@ -518,12 +439,12 @@ impl Sockets {
         }
         self.rows.push((cookie, conn));
         if self.rows.len() >= 16 * SHOWN {
-            self.prune(people);
+            self.prune();
         }
     }
 
     /// Keeps the rows that may be shown.
-    fn prune(&mut self, people: &People) {
+    fn prune(&mut self) {
         self.rows.sort_by_key(|(cookie, conn)| {
             let slowest = conn.slowest.map_or(0, |s| s.0).max(conn.connect_ns.unwrap_or(0));
             (
@@ -537,7 +458,6 @@ impl Sockets {
         let mut alike: FxHashMap<(Option<ProcessId>, Option<Far>, Ended), usize> = FxHashMap::default();
         let before = self.rows.len();
         let mut kept = 0;
-        let _ = people;
         self.rows.retain(|(_, conn)| {
             let process = conn.actor.map(|actor| actor.process);
             let nth = alike.entry((process, far_of(conn), conn.ended)).or_default();
@@ -559,65 +479,11 @@ impl Sockets {
         let mut open: Vec<(u64, Conn)> = self.open.drain().collect();
         open.sort_by_key(|(cookie, conn)| (conn.from_ns, *cookie));
         for (cookie, conn) in open {
-            self.over(cookie, conn, people);
+            self.over(cookie, conn);
         }
-        self.prune(people);
+        self.prune();
         let rows = self.rows.iter().map(|(_, conn)| row(conn, grid, people, places, &self.called)).collect();
         (Ranked { rows, left_out: self.left_out }, self.edges, self.called)
-    }
-}
-
-impl Conn {
-    /// The first failure is the one that counts, except that a refusal says more than the reset that it came with.
-    fn fail(&mut self, ended: Ended, event: EventId) {
-        let is_better =
-            matches!(ended, Ended::Refused) && matches!(self.ended, Ended::ResetByPeer | Ended::Reset);
-        if !self.ended.is_failure() || is_better {
-            self.ended = ended;
-            self.event = Some(event);
-        }
-    }
-
-    fn measured(&mut self, srtt_us: u32, retransmits: u32) {
-        if srtt_us > 0 {
-            self.kernel.srtt_us = srtt_us;
-        }
-        self.kernel.retransmits = self.kernel.retransmits.max(u64::from(retransmits));
-    }
-
-    /// Bytes sent and received. Of a connection that is older than the recording the kernel counted more than was seen.
-    fn bytes(&self) -> [u64; 2] {
-        let is_counted = !self.is_old && self.counted.iter().sum::<u64>() > self.moved.iter().sum();
-        if is_counted { self.counted } else { self.moved }
-    }
-}
-
-fn row(conn: &Conn, grid: &Grid, people: &People, places: &mut Places, called: &Called) -> ConnectionRow {
-    let address = |addr: Option<&SockAddr>| addr.map(words::address).unwrap_or_default();
-    let name = match &conn.peer {
-        Some(SockAddr::Inet(peer)) => called.name(peer.ip()).map(|place| places.name(place).to_owned()),
-        _ => None,
-    };
-    let peer = address(conn.peer.as_ref());
-    let process = conn.actor.map(|actor| people.process(actor.process));
-    let [sent_bytes, received_bytes] = conn.bytes();
-    ConnectionRow {
-        from_ns: conn.from_ns,
-        to_ns: if conn.ended == Ended::Open { grid.end_ns().max(conn.last_ns) } else { conn.last_ns },
-        role: process.map(processes::role).unwrap_or_default(),
-        tgid: process.map(|process| process.tgid),
-        local: address(conn.local.as_ref()),
-        peer: name.map_or_else(|| peer.clone(), |name| format!("{name} ({peer})")),
-        protocol: conn.protocol.map_or("tcp", Protocol::name),
-        is_outgoing: conn.is_outgoing.unwrap_or(true),
-        sent_bytes,
-        received_bytes,
-        connect_ns: conn.connect_ns,
-        slowest_answer: conn.slowest,
-        rtt_ns: (conn.kernel.srtt_us > 0).then(|| u64::from(conn.kernel.srtt_us) * 1_000),
-        retransmits: conn.kernel.retransmits,
-        ended: conn.ended.name(),
-        event: conn.event,
     }
 }
 
@@ -630,28 +496,6 @@ fn is_inside(conn: &Conn, own: &FxHashSet<SocketAddr>) -> bool {
 fn is_of_names(conn: &Conn) -> bool {
     conn.protocol == Some(Protocol::Udp)
         && matches!(&conn.peer, Some(SockAddr::Inet(peer)) if peer.port() == DNS_PORT)
-}
-
-/// The other end of a connection, as the map tells ends apart.
-fn far_of(conn: &Conn) -> Option<Far> {
-    match (conn.is_outgoing, &conn.peer, &conn.local) {
-        (Some(false), Some(SockAddr::Inet(peer)), _) => Some(Far::Client(peer.ip())),
-        (Some(false), _, Some(local)) if conn.protocol == Some(Protocol::Unix) => {
-            Some(Far::Clients(local.clone()))
-        }
-        (Some(true) | None, Some(peer), _) => Some(Far::Peer(peer.clone())),
-        _ => None,
-    }
-}
-
-/// An address that names something.
-fn named(addr: Option<&SockAddr>) -> Option<SockAddr> {
-    addr.filter(|addr| match addr {
-        SockAddr::Unix(path) => !path.is_empty(),
-        SockAddr::Inet(addr) => addr.port() != 0,
-        _ => false,
-    })
-    .cloned()
 }
 
 fn cookie(trace: &Trace, object: ObjectId) -> Option<SockCookie> {
@@ -677,15 +521,4 @@ const fn moves(family: Family) -> bool {
 /// Whether sockets of a family have no ends that somebody would look for.
 const fn is_netlink(family: u32) -> bool {
     !matches!(family, AF_UNIX | AF_INET | AF_INET6)
-}
-
-impl Protocol {
-    const fn of(family: u32, kind: u32) -> Option<Self> {
-        match (family, kind) {
-            (AF_UNIX, _) => Some(Self::Unix),
-            (AF_INET | AF_INET6, SOCK_DGRAM) => Some(Self::Udp),
-            (AF_INET | AF_INET6, _) => Some(Self::Tcp),
-            _ => None,
-        }
-    }
 }
