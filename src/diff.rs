@@ -50,13 +50,24 @@ pub(crate) fn gate_help(example: &str) -> String {
 
 /// The profiles as words of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum ProfileName {
+pub(crate) enum ProfileName {
     /// A replay when the trace is one of a replay
     Auto,
     /// A replay
     Synthetic,
     /// A run of a real program
     Real,
+}
+
+impl ProfileName {
+    /// The profile for a run that is a replay, or is none.
+    pub(crate) const fn of(self, is_replay: bool) -> Profile {
+        match self {
+            Self::Synthetic => Profile::Synthetic,
+            Self::Auto if is_replay => Profile::Synthetic,
+            Self::Auto | Self::Real => Profile::RealBinary,
+        }
+    }
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
@@ -79,19 +90,13 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         let path = file.path().to_owned();
         let trace = read(file, out)?;
         if strangers(&redaction, &trace.header().redaction) {
-            out.warn(
-                "both traces have pseudonyms, of different keys: names in one mean nothing in the other",
-            );
+            out.warn(STRANGERS);
         }
         let trace = trace.rebased();
         let replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
         let b = model(&path, &trace)?;
         drop(trace);
-        let profile = match args.profile {
-            ProfileName::Synthetic => Profile::Synthetic,
-            ProfileName::Auto if replay => Profile::Synthetic,
-            ProfileName::Auto | ProfileName::Real => Profile::RealBinary,
-        };
+        let profile = args.profile.of(replay);
         let report = diff(&a, &b, &gates(profile, &args.fail_on)?);
         if args.json {
             out.document(&Document::of_report(&report))?;
@@ -101,7 +106,10 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         reports.push((path, report));
     }
     if let Some(file) = junit_file {
-        file.write_whole(junit(&args.a, &reports).as_bytes())?;
+        let xml = junit(&args.a, &reports)
+            .context("writing the verdict as XML")
+            .map_err(|e| Failure::new(Exit::Internal, e))?;
+        file.write_whole(xml.as_bytes())?;
     }
     if let Some(file) = markdown_file {
         file.write_whole(markdown(&args.a, &reports).as_bytes())?;
@@ -120,8 +128,12 @@ fn written_to(
     path.map(|path| crate::output(path, &taken, out)).transpose()
 }
 
+/// See [`strangers`].
+pub(crate) const STRANGERS: &str =
+    "both traces have pseudonyms, of different keys: names in one mean nothing in the other";
+
 /// Whether two headers tell of pseudonyms that cannot be compared.
-fn strangers(a: &str, b: &str) -> bool {
+pub(crate) fn strangers(a: &str, b: &str) -> bool {
     Policy::of_header(a) == Policy::Strict && Policy::of_header(b) == Policy::Strict && a != b
 }
 

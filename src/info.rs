@@ -4,7 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::{open, zone};
 use ctrace_analysis::{CallCounts, Overview};
-use ctrace_format::Class;
+use ctrace_format::{Class, Lack};
 use ctrace_report::text::info::{Info, counted, slowest};
 use ctrace_report::text::when::Zone;
 use std::path::PathBuf;
@@ -64,6 +64,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         (_, Some(account)) if args.slow => slowest(account),
         _ => info.lines(out.data_paint()),
     };
+    if (args.slow || args.count) && Lack::of(trace.header()).contains(&Lack::Durations) {
+        out.warn("imported from a log that does not say how long calls took (strace -T tells it): times are too short");
+    }
     for line in lines {
         out.data(&line)?;
     }

@@ -1,6 +1,7 @@
 //! The `ctrace` command: parse → resolve → run. One file per subcommand; all printing lives in [`output`].
 
 mod account;
+mod bundle;
 mod clock;
 mod completions;
 mod demo;
@@ -8,6 +9,9 @@ mod diff;
 mod doctor;
 mod events;
 mod exit;
+mod export;
+mod gathered;
+mod import;
 mod info;
 mod mark;
 mod meeting;
@@ -21,8 +25,11 @@ mod record;
 mod redact;
 mod repair;
 mod replay;
+mod report;
+mod serve;
 mod signals;
 mod verify;
+mod view;
 mod zone;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -46,6 +53,7 @@ Start here:
   ctrace record -p PID -o incident.ctr       record a process; Ctrl-C ends it
   ctrace record --pod NAME -o incident.ctr   record a pod of this node, all its containers
   ctrace replay incident.ctr                 do the same things to a kernel again, in a sandbox
+  ctrace report incident.ctr                 one HTML file that says what happened, to attach
 
 Exit codes: 0 done or match · 1 deviated · 2 usage · 3 inconclusive · 4 this host lacks something ·
   5 target not found · 6 too much loss · 65 bad trace · 70 a bug · 74 output not writable ·
@@ -68,14 +76,19 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Record(record::Args),
+    Import(import::Args),
     Info(info::Args),
     Events(events::Args),
+    Export(export::Args),
+    View(view::Args),
     Mark(mark::Args),
     Verify(verify::Args),
     Repair(repair::Args),
     Redact(redact::Args),
     Replay(replay::Args),
     Diff(diff::Args),
+    Report(report::Args),
+    Bundle(bundle::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -170,9 +183,12 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
     let whose = standing.whose();
     match command {
         Command::Record(args) => record::run(&args, whose, out),
+        Command::Import(args) => import::run(&args, out),
         Command::Info(args) => info::run(&args, out),
         Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),
+        Command::Export(args) => export::run(&args, out),
+        Command::View(args) => view::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
         Command::Doctor(args) => doctor::run(&args, standing, out),
         Command::Repair(args) => repair::run(&args, out),
@@ -180,6 +196,8 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
         Command::Replay(args) => replay::run(&args, out),
         Command::Demo(args) => demo::run(&args, whose, out),
         Command::Diff(args) => diff::run(&args, out),
+        Command::Report(args) => report::run(&args, out),
+        Command::Bundle(args) => bundle::run(&args, out),
         Command::Completions(args) => completions::run(&args, Cli::command(), out),
         Command::Man => completions::man(Cli::command(), out),
     }

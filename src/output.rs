@@ -138,6 +138,11 @@ impl Output {
         self.data_paint
     }
 
+    /// Whether the terminal of the data has colours.
+    pub(crate) fn has_colours(&self) -> bool {
+        self.data_paint == Paint::new(true)
+    }
+
     /// Whether progress may be drawn.
     pub(crate) const fn shows_progress(&self) -> bool {
         self.progress

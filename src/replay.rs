@@ -7,11 +7,11 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape};
 use crate::perform::{self, Options};
 use crate::{diff, signals};
-use ctrace_analysis::Profile;
-use ctrace_format::{Taken, TraceFile};
+use ctrace_analysis::{Profile, without_replay};
+use ctrace_format::{Lack, Taken, Trace, TraceFile};
 use ctrace_replayer::Pace;
 pub(crate) use present::{Screen, describe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Do what a trace shows to a kernel again, in a sandbox, and compare.
 ///
@@ -75,6 +75,22 @@ impl Mode {
     }
 }
 
+/// Refuses a trace that was imported from a log that does not tell what a replay needs.
+fn told_enough(path: &Path, trace: &Trace, mode: Mode) -> Result<(), Failure> {
+    let lacks = Lack::of(trace.header());
+    let paced = matches!(mode, Mode::Resource);
+    // What no mode can do without comes first.
+    let why = without_replay(&lacks, false).or_else(|| without_replay(&lacks, paced));
+    let Some(why) = why else { return Ok(()) };
+    let failure =
+        Failure::say(Exit::Inconclusive, format_args!("{} cannot be replayed: {why}", path.display()));
+    Err(failure.fix(if paced && without_replay(&lacks, false).is_none() {
+        "replay it without pauses: --mode afap; or record with strace -f -ttt -T -yy"
+    } else {
+        "record with strace -f -ttt -T -yy, or with ctrace record"
+    }))
+}
+
 fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
@@ -92,6 +108,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     crate::keep_inputs(&[&file], &output)?;
     let gates = diff::gates(Profile::Synthetic, &args.fail_on)?;
     let trace = crate::read(file, out)?.rebased();
+    told_enough(&args.file, &trace, args.mode)?;
     let taken = if args.force {
         Taken::Replace
     } else if args.output.is_none() {

@@ -17,6 +17,7 @@ mod diff;
 pub mod fds;
 mod findings;
 mod gates;
+mod lacks;
 mod model;
 mod names;
 mod order;
@@ -37,6 +38,7 @@ pub use findings::{
     Account, End, EventId, Evidence, Exited, Figures, Finding, Kind, Latency, Level, Watch, account,
 };
 pub use gates::{GateError, Gates, Profile};
+pub use lacks::{RuledOut, ruled_out, without_replay};
 pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};
 pub use names::{NameId, Names};
 pub use overview::{

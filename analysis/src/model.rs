@@ -10,7 +10,7 @@ use crate::names::{NameId, Names};
 use crate::order::Edges;
 use crate::seq::Seq;
 use crate::symbol::{OpClass, Symbol};
-use ctrace_format::{Class, LossCause, Metric, Policy, ReadError, Trace};
+use ctrace_format::{Class, Lack, LossCause, Metric, Policy, ReadError, Trace};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -162,12 +162,15 @@ pub struct Missing {
     pub unread: u64,
     /// Parts of the file that could not be read.
     pub damaged: u64,
+    /// What an imported trace lacks as a whole.
+    #[serde(skip)]
+    pub lacks: Vec<Lack>,
 }
 
 /// Where a recording comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// Name, kernel and CPUs of the machine.
+    /// Name, kernel and CPUs of the machine; empty: nobody knows.
     pub(crate) machine: String,
     /// What was masked.
     pub(crate) policy: Policy,
@@ -180,7 +183,11 @@ impl Origin {
         let header = trace.header();
         let host = &header.host;
         Self {
-            machine: format!("{} (Linux {}, {} CPUs)", host.hostname, host.kernel, host.cpus),
+            machine: if host.cpus == 0 {
+                String::new()
+            } else {
+                format!("{} (Linux {}, {} CPUs)", host.hostname, host.kernel, host.cpus)
+            },
             policy: Policy::of_header(&header.redaction),
             replay: host.facts.contains_key(REPLAY_OF),
         }

@@ -228,6 +228,9 @@ pub struct Report {
     pub metrics: Vec<Metric>,
     /// Where the runs part first, if they do.
     pub first_divergence: Option<Divergence>,
+    /// The first operation of the recording that the other run has, too: when it was over in both, ns since their starts.
+    #[serde(skip)]
+    pub first_match: Option<(u64, u64)>,
     /// Operations that failed, other than by design.
     pub failures: Failures,
     /// The recording.

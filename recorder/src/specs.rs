@@ -196,45 +196,6 @@ fn is_identity(name: &str) -> bool {
     )
 }
 
-/// Arguments worth keeping raw: those that are no bare pointer, and whose meaning is not in a detail.
-pub(crate) fn kept_args(name: &str) -> u8 {
-    let Some(args) = syscalls::args(name) else { return 0x3f };
-    args.iter().enumerate().fold(0, |mask, (i, (_, kind))| if is_raw(*kind) { mask | 1 << i } else { mask })
-}
-
-fn is_raw(kind: Kind) -> bool {
-    !matches!(
-        kind,
-        Kind::Path
-            | Kind::Str
-            | Kind::Ptr
-            | Kind::SockAddr
-            | Kind::SockAddrOut
-            | Kind::Iov
-            | Kind::Msg
-            | Kind::Msgs
-            | Kind::NewFds
-            | Kind::Timespec
-            | Kind::Timeval
-            | Kind::PollFds
-            | Kind::FdSet
-            | Kind::EpollEvents
-            | Kind::EpollEvent
-            | Kind::Stat
-            | Kind::Statx
-            | Kind::SigAction
-            | Kind::SigSet
-            | Kind::U32Ptr
-            | Kind::U64Ptr
-            | Kind::Argv
-            | Kind::CloneArgs
-            | Kind::OpenHow
-            | Kind::Itimerspec
-            | Kind::Rlimit
-            | Kind::OptVal
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,7 +214,7 @@ mod tests {
                 .iter()
                 .map(|(_, k)| match k {
                     Kind::FdSet => 2,
-                    k if is_raw(*k) && !matches!(k, Kind::Fd | Kind::DirFd) => 0,
+                    k if k.is_raw() && !matches!(k, Kind::Fd | Kind::DirFd) => 0,
                     _ => 1,
                 })
                 .sum();
@@ -325,8 +286,8 @@ mod tests {
 
     #[test]
     fn buffers_are_not_kept_and_sizes_are() {
-        assert_eq!(kept_args("read"), 0b101);
-        assert_eq!(kept_args("getppid"), 0);
-        assert_eq!(kept_args("no_such_call"), 0x3f);
+        assert_eq!(syscalls::kept_args("read"), 0b101);
+        assert_eq!(syscalls::kept_args("getppid"), 0);
+        assert_eq!(syscalls::kept_args("no_such_call"), 0x3f);
     }
 }

@@ -29,6 +29,10 @@ pub enum Shape {
     Doctor,
     /// A demonstration: `demo`.
     Demo,
+    /// A report that was written: `report`.
+    Report,
+    /// A bundle that was written: `bundle`.
+    Bundle,
     /// Why a command could not do its work: any.
     Error,
 }
@@ -46,6 +50,8 @@ impl Shape {
             | Self::Mark
             | Self::Doctor
             | Self::Demo
+            | Self::Report
+            | Self::Bundle
             | Self::Error => 1,
         }
     }
@@ -70,6 +76,11 @@ impl Document {
     /// The result of a comparison, which has a `schema` itself.
     pub fn of_report(report: &Report) -> Self {
         Self(line(report))
+    }
+
+    /// An event that says which `schema` it has itself.
+    pub(crate) fn of_event(event: &impl Serialize) -> Self {
+        Self(line(event))
     }
 
     /// The object on a line, without its end.

@@ -55,6 +55,41 @@ impl Markdown {
         self.0.push_str("\n\n");
     }
 
+    /// A heading of the third level.
+    pub(crate) fn part(&mut self, text: &'static str) {
+        let _ = writeln!(self.0, "### {text}\n");
+    }
+
+    /// A paragraph.
+    pub(crate) fn paragraph(&mut self, text: &[Part]) {
+        parts(&mut self.0, text);
+        self.0.push_str("\n\n");
+    }
+
+    /// A list of items that are put together.
+    pub(crate) fn items(&mut self, items: &[Vec<Part>]) {
+        for item in items {
+            self.0.push_str("- ");
+            parts(&mut self.0, item);
+            self.0.push('\n');
+        }
+        self.0.push('\n');
+    }
+
+    /// A table whose columns are known when it is written.
+    pub(crate) fn wide_table(&mut self, head: &[&'static str], rows: &[Vec<Part>]) {
+        let _ = writeln!(self.0, "| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()));
+        for row in rows {
+            for cell in row {
+                self.0.push_str("| ");
+                parts(&mut self.0, std::slice::from_ref(cell));
+                self.0.push(' ');
+            }
+            self.0.push_str("|\n");
+        }
+        self.0.push('\n');
+    }
+
     /// A list.
     pub(crate) fn list<'a>(&mut self, items: impl IntoIterator<Item = &'a str>) {
         for item in items {

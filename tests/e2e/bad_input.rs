@@ -4,7 +4,8 @@ use crate::host::{Ran, can_record, ctrace, has, run, shared};
 use std::path::{Path, PathBuf};
 
 /// Commands that read one trace.
-const READERS: [&[&str]; 5] = [&["info"], &["info", "--json"], &["events"], &["verify"], &["replay"]];
+const READERS: [&[&str]; 6] =
+    [&["info"], &["info", "--json"], &["events"], &["view", "--once"], &["verify"], &["replay"]];
 
 #[track_caller]
 fn expect_bad_trace(file: &Path, word: &str) {

@@ -164,6 +164,12 @@ fn outputs(trace: &Path, other: &Path) -> Vec<(String, String)> {
         assert!(matches!(ran.code, Some(0 | 1 | 3)), "{}", ran.stderr);
         all.push(("diff".into(), ran.stdout + &ran.stderr));
     }
+    for name in ["report.html", "report.md"] {
+        let report = trace.with_extension(name);
+        run(["report".as_ref(), trace.as_os_str(), "--force".as_ref(), "-o".as_ref(), report.as_os_str()])
+            .expect(0);
+        all.push((name.into(), std::fs::read_to_string(&report).unwrap()));
+    }
     // An error message about a part of it.
     let torn = trace.with_extension("torn");
     let mut bytes = std::fs::read(trace).unwrap();

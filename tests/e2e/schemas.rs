@@ -45,8 +45,10 @@ fn every_object_of_every_command_has_a_schema() {
         &["verify", "--json", &partial],
         &["diff", "--json", &trace, &trace, &replayed],
         &["replay", "--json", "--dry-run", &trace],
+        &["report", "--json", &trace, "--diff", &replayed],
         &["redact", "--json", &trace, "-o", &at("redacted.ctr")],
         &["repair", "--json", &partial, "-o", &at("repaired.ctr")],
+        &["export", "--json", "--format", "perfetto", &trace, "-o", &at("small.pftrace")],
         &["doctor", "--json"],
     ] {
         expect_schemas(&run(words), words);

@@ -3,11 +3,12 @@
 use crate::codec::{self, Remap};
 use crate::density::Density;
 use crate::layout::PREAMBLE_LEN;
+use crate::redact::Gate;
 use crate::source::{ChunkProblem, Source};
 use crate::{
     Class, Damage, Detail, Event, Filter, Finished, Loss, LossCause, Object, ObjectId, OutFile, Policy,
     ProcessKind, ReadError, State, StrId, Summary, TaskDef, TaskId, Trace, TraceFile, TraceWriter,
-    WriteError, WriteOptions,
+    WriteError,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
@@ -189,10 +190,39 @@ pub fn repair(file: TraceFile, out: OutFile) -> Result<RepairReport, RepairError
 /// # Errors
 /// As [`repair`]; and when the trace tells less than the policy allows.
 pub fn redact(file: TraceFile, out: OutFile, policy: Policy) -> Result<RepairReport, RepairError> {
-    copy(file, out, Some(policy))
+    Redaction::new(policy)?.redact(file, out)
 }
 
-fn copy(file: TraceFile, out: OutFile, policy: Option<Policy>) -> Result<RepairReport, RepairError> {
+/// Redacts several traces with the same pseudonyms: a name in one is the same name in the others.
+pub struct Redaction {
+    policy: Policy,
+    gate: Gate,
+}
+
+impl Redaction {
+    /// With a fresh key, which dies with it.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn new(policy: Policy) -> Result<Self, RepairError> {
+        let gate = Gate::new(policy).map_err(|error| {
+            let source = std::io::Error::other(error);
+            WriteError::Io { action: "making a key for", path: "pseudonyms".into(), source }
+        })?;
+        Ok(Self { policy, gate })
+    }
+
+    /// As [`redact`].
+    ///
+    /// # Errors
+    /// As [`redact`].
+    pub fn redact(&self, file: TraceFile, out: OutFile) -> Result<RepairReport, RepairError> {
+        copy(file, out, Some(self))
+    }
+}
+
+fn copy(file: TraceFile, out: OutFile, redaction: Option<&Redaction>) -> Result<RepairReport, RepairError> {
+    let policy = redaction.map(|redaction| redaction.policy);
     let path = file.path().to_path_buf();
     if file.is_at(out.path()) {
         return Err(RepairError::SameFile { path });
@@ -202,8 +232,9 @@ fn copy(file: TraceFile, out: OutFile, policy: Option<Policy>) -> Result<RepairR
     if let Some(wanted) = policy.filter(|wanted| *wanted < found) {
         return Err(RepairError::Laxer { path, found, wanted });
     }
-    let options = WriteOptions { redact: policy, ..WriteOptions::default() };
-    let mut writer = TraceWriter::create_in(out, trace.header(), options)?;
+    let gate = redaction.map_or_else(Gate::open, |redaction| redaction.gate.anew());
+    let name = out.partial_path().to_path_buf();
+    let mut writer = TraceWriter::over_gated(Box::new(out), &name, trace.header(), gate)?;
     if let Some(window) = trace.window() {
         writer.window(window)?;
     }

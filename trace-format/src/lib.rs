@@ -37,6 +37,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod archive;
 mod check;
 mod codec;
 mod columns;
@@ -48,6 +49,7 @@ mod error;
 pub mod event;
 mod index;
 mod known;
+mod lacks;
 mod layout;
 pub mod linux;
 mod merge;
@@ -69,15 +71,16 @@ mod writer;
 
 use error::DecodeError;
 
-pub use check::{RepairError, RepairReport, VerifyReport, redact, repair, verify, verify_trace};
+pub use check::{Redaction, RepairError, RepairReport, VerifyReport, redact, repair, verify, verify_trace};
 pub use codec::Ref;
 pub use density::allow_dense;
 pub use event::*;
 pub use known::Known;
+pub use lacks::Lack;
 pub use merge::Events;
 pub use meta::*;
 pub use outfile::{OutFile, Taken};
-pub use reader::{Damage, Filter, LostEvents, ReadError, State, Trace, TraceFile};
+pub use reader::{Damage, Filter, LostEvents, ReadError, State, Stretch, Trace, TraceFile};
 pub use redact::Policy;
 pub use ring::{Dump, Holder, RingOptions, RingStats};
 pub use sizes::{ColumnName, ColumnSize, Sizes, sizes};

@@ -35,6 +35,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// Names that are counted; those after them are drawn by lot, so that nobody can take them all.
 const COUNTED: u32 = 999;
 const DRAWN: u32 = 16;
+/// Bytes that are written at a time.
+const BUFFER: usize = 256 << 10;
 /// Unfinished files of one name that are kept.
 const KEPT: u32 = 999;
 
@@ -220,13 +222,31 @@ impl OutFile {
         &self.file
     }
 
-    /// Writes all of it, and gives it its name.
+    /// Writes all of it, and gives it its name. Half of it is of no use: it is removed.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn write_whole(mut self, bytes: &[u8]) -> Result<PathBuf, WriteError> {
-        io::Write::write_all(&mut self.file, bytes).map_err(failed("writing", &self.partial))?;
-        self.file.sync_all().map_err(failed("writing", &self.partial))?;
+    pub fn write_whole(self, bytes: &[u8]) -> Result<PathBuf, WriteError> {
+        self.write_with(|to| io::Write::write_all(to, bytes))
+    }
+
+    /// As [`OutFile::write_whole`], of what is written bit by bit.
+    ///
+    /// # Errors
+    /// As `write` fails, or the file system refuses.
+    pub fn write_with(
+        mut self,
+        write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Result<()>,
+    ) -> Result<PathBuf, WriteError> {
+        let mut to = io::BufWriter::with_capacity(BUFFER, &self.file);
+        let written = write(&mut to).and_then(|()| io::Write::flush(&mut to));
+        // What is left in the buffer of a failure is not tried again.
+        drop(to.into_parts());
+        if let Err(error) = written.and_then(|()| self.file.sync_all()) {
+            let _ = std::fs::remove_file(&self.partial);
+            self.published = true;
+            return Err(failed("writing", &self.partial)(error));
+        }
         self.name()
     }
 

@@ -1,5 +1,6 @@
 //! Reading a trace: opening, what is known without reading events, lookups.
 
+use crate::archive::{self, NoTrace, Place};
 use crate::dictionary::Dictionaries;
 use crate::index::{Index, IndexEntry};
 use crate::layout::{self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN, kind};
@@ -13,7 +14,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Why a trace, or a part of it, could not be read.
@@ -51,6 +52,14 @@ pub enum ReadError {
     Bomb {
         /// Which file.
         path: PathBuf,
+    },
+    /// A ZIP archive without a trace that can be read.
+    #[error("{} is a ZIP archive, and {what}", path.display())]
+    Archive {
+        /// Which file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        what: String,
     },
     /// Nothing was written.
     #[error("{} is empty: its recording ended before the header was written, or the disk was full. Record again",
@@ -168,6 +177,19 @@ pub struct LostEvents {
     pub to_ns: u64,
 }
 
+/// Events of one class that lie together in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Their class.
+    pub class: Class,
+    /// When the first of them ended, ns since the start of the trace.
+    pub from_ns: u64,
+    /// When the last of them ended.
+    pub to_ns: u64,
+    /// How many there are.
+    pub events: u64,
+}
+
 /// Which events to read. All conditions hold together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -241,25 +263,24 @@ fn unfinished(partial: &Path, live: bool) -> String {
 pub struct TraceFile {
     path: PathBuf,
     file: File,
-    /// What is read in its place: a copy of what came through a pipe, or was compressed.
-    copy: Option<File>,
+    /// Where the trace is, when it is not the whole file.
+    place: Option<Place>,
 }
 
 impl TraceFile {
-    /// Opens a finished, live or torn file, or what gzip or zstd made of one. `-`, and a pipe that this process has open
-    /// (`/dev/fd/…`), is read to its end; nothing else is waited for.
+    /// Opens a finished, live or torn file, what gzip or zstd made of one, or one in a ZIP archive (of a bundle with several
+    /// the recording; `ARCHIVE/NAME` is a certain one). `-`, and a pipe that this process has open (`/dev/fd/…`), is read to
+    /// its end; nothing else is waited for.
     ///
     /// # Errors
-    /// When it is not there, or no regular file, or unpacks to more than a trace of its length holds.
+    /// When it is not there, or no regular file, or unpacks to more than a trace of its length holds, or is an archive without
+    /// a trace.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
-        let refused = |refused| match refused {
-            Refused::Io(source) => io(source),
-            Refused::TooMuch => ReadError::Bomb { path: path.into() },
-        };
         if path == Path::new("-") {
-            let file = spool::copy(io::stdin().lock()).map_err(refused)?;
-            return Ok(Self { path: "standard input".into(), file, copy: None });
+            let name = PathBuf::from("standard input");
+            let file = spool::copy(io::stdin().lock()).map_err(|e| refused(&name, e))?;
+            return Self::locate(name, file, None);
         }
         let regular = |found: &Metadata| {
             let what = if found.is_dir() { "a directory" } else { "a device, FIFO or socket" };
@@ -268,8 +289,8 @@ impl TraceFile {
         match std::fs::metadata(path) {
             Ok(found) if !found.is_file() && !found.is_dir() && spool::is_descriptor(path) => {
                 let file = File::open(path).map_err(io)?;
-                let file = spool::copy(file).map_err(refused)?;
-                return Ok(Self { path: path.into(), file, copy: None });
+                let file = spool::copy(file).map_err(|e| refused(path, e))?;
+                return Self::locate(path.into(), file, None);
             }
             // To open a device does something on some.
             Ok(found) => regular(&found)?,
@@ -282,13 +303,36 @@ impl TraceFile {
                     io(e)
                 });
             }
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+                let Some((archive, member)) = archive::member_of(path) else { return Err(io(e)) };
+                let file = outfile::open_to_read(&archive).map_err(io)?;
+                return if archive::is_archive(&file).map_err(io)? {
+                    Self::locate(path.into(), file, Some(&member))
+                } else {
+                    Err(io(e))
+                };
+            }
             Err(e) => return Err(io(e)),
         }
         // It may be another by now.
         let file = outfile::open_to_read(path).map_err(io)?;
         regular(&file.metadata().map_err(io)?)?;
-        let copy = spool::unpacked(&file).map_err(refused)?;
-        Ok(Self { path: path.into(), file, copy })
+        match spool::unpacked(&file).map_err(|e| refused(path, e))? {
+            Some(copy) => Ok(Self { path: path.into(), file, place: Some(Place::Copied(copy)) }),
+            None => Self::locate(path.into(), file, None),
+        }
+    }
+
+    /// Finds the trace in a file that is an archive; any other is the trace itself.
+    fn locate(path: PathBuf, file: File, member: Option<&str>) -> Result<Self, ReadError> {
+        if !archive::is_archive(&file).map_err(|source| ReadError::Io { path: path.clone(), source })? {
+            return Ok(Self { path, file, place: None });
+        }
+        match archive::find(&file, member) {
+            Ok(place) => Ok(Self { path, file, place: Some(place) }),
+            Err(NoTrace::Refused(why)) => Err(refused(&path, why)),
+            Err(NoTrace::Archive(what)) => Err(ReadError::Archive { path, what }),
+        }
     }
 
     /// Its name.
@@ -296,9 +340,68 @@ impl TraceFile {
         &self.path
     }
 
+    /// What is in it, unpacked, from its first byte on: for what is no trace.
+    ///
+    /// # Errors
+    /// When the file cannot be gone back in.
+    pub fn content(&self) -> io::Result<io::Take<File>> {
+        let (file, bytes) = match &self.place {
+            None => (&self.file, 0..u64::MAX),
+            Some(Place::Copied(copy)) => (copy, 0..u64::MAX),
+            Some(Place::Within(range)) => (&self.file, range.clone()),
+        };
+        let mut file = file.try_clone()?;
+        file.seek(SeekFrom::Start(bytes.start))?;
+        Ok(file.take(bytes.end - bytes.start))
+    }
+
+    /// Length of the trace, unpacked, bytes.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn bytes(&self) -> io::Result<u64> {
+        match &self.place {
+            None => self.file.metadata().map(|found| found.len()),
+            Some(Place::Copied(copy)) => copy.metadata().map(|found| found.len()),
+            Some(Place::Within(range)) => Ok(range.end - range.start),
+        }
+    }
+
     /// Whether this path leads to the same file, by whatever name: an output there would replace it.
     pub fn is_at(&self, path: &Path) -> bool {
         outfile::is_at(&self.file, &self.path, path)
+    }
+
+    /// The same file, to be read once more. Both are read from their own places, but not by two threads at a time.
+    ///
+    /// # Errors
+    /// When the system has no further descriptor.
+    pub fn again(&self) -> Result<Self, ReadError> {
+        self.try_clone().map_err(|source| ReadError::Io { path: self.path.clone(), source })
+    }
+
+    /// SHA-256 of the trace, unpacked, in hexadecimal digits.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn sha256(&self) -> Result<String, ReadError> {
+        use sha2::Digest as _;
+        let io = |source| ReadError::Io { path: self.path.clone(), source };
+        let mut content = self.content().map_err(io)?;
+        let mut digest = sha2::Sha256::new();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match content.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => digest.update(&buffer[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(io(e)),
+            }
+        }
+        let hex = |byte: &u8| {
+            [byte >> 4, byte & 15].map(|half| char::from_digit(u32::from(half), 16).unwrap_or('0'))
+        };
+        Ok(digest.finalize().iter().flat_map(hex).collect())
     }
 
     /// Reads what is in front of the events. Intact parts of a damaged file can be read, see [`Trace::damage`].
@@ -311,11 +414,7 @@ impl TraceFile {
 
     /// As [`TraceFile::read`], of a file whose first bytes may be damaged.
     pub(crate) fn salvage(self) -> Result<Trace, ReadError> {
-        let again = self.copy.as_ref().unwrap_or(&self.file).try_clone().map(|file| Self {
-            path: self.path.clone(),
-            file,
-            copy: None,
-        });
+        let again = self.try_clone();
         match self.read_as(false) {
             Err(error @ ReadError::HeaderDamaged { .. }) => match again {
                 Ok(again) => again.read_as(true),
@@ -325,12 +424,33 @@ impl TraceFile {
         }
     }
 
+    fn try_clone(&self) -> io::Result<Self> {
+        let place = match &self.place {
+            None => None,
+            Some(Place::Copied(copy)) => Some(Place::Copied(copy.try_clone()?)),
+            Some(Place::Within(range)) => Some(Place::Within(range.clone())),
+        };
+        Ok(Self { path: self.path.clone(), file: self.file.try_clone()?, place })
+    }
+
     fn read_as(self, salvage: bool) -> Result<Trace, ReadError> {
-        let Self { path, file, copy } = self;
-        let is_live = !salvage && copy.is_none() && outfile::is_live(&file);
-        let file = copy.unwrap_or(file);
-        let source = Source::file(file).map_err(|source| ReadError::Io { path: path.clone(), source })?;
+        let Self { path, file, place } = self;
+        let is_live = !salvage && place.is_none() && outfile::is_live(&file);
+        let source = match place {
+            None => Source::file(file),
+            Some(Place::Copied(copy)) => Source::file(copy),
+            Some(Place::Within(range)) => Ok(Source::part(file, &range)),
+        };
+        let source = source.map_err(|source| ReadError::Io { path: path.clone(), source })?;
         Trace::from_source(&path, source, is_live, salvage)
+    }
+}
+
+/// The words for what cannot be unpacked.
+fn refused(path: &Path, why: Refused) -> ReadError {
+    match why {
+        Refused::Io(source) => ReadError::Io { path: path.into(), source },
+        Refused::TooMuch => ReadError::Bomb { path: path.into() },
     }
 }
 
@@ -348,7 +468,7 @@ impl Trace {
     /// # Errors
     /// As [`Trace::open`].
     pub fn from_file(file: File) -> Result<Self, ReadError> {
-        TraceFile { path: PathBuf::from("an open file"), file, copy: None }.read()
+        TraceFile { path: PathBuf::from("an open file"), file, place: None }.read()
     }
 
     /// Opens a trace that is in memory.
@@ -541,6 +661,14 @@ impl Trace {
     pub fn end_ns(&self) -> u64 {
         let ends = self.entries.iter().filter(|e| class_of(e).is_some()).map(|e| e.max_end);
         ends.max().unwrap_or(0).saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns)
+    }
+    /// The events as they lie in the file, without reading them.
+    pub fn stretches(&self) -> impl Iterator<Item = Stretch> + '_ {
+        let ns = |ticks: u64| ticks.saturating_mul(self.header.tick_ns.into()).saturating_sub(self.origin_ns);
+        self.entries.iter().filter_map(move |entry| {
+            let (from_ns, to_ns) = (ns(entry.min_end), ns(entry.max_end));
+            Some(Stretch { class: class_of(entry)?, from_ns, to_ns, events: entry.records.into() })
+        })
     }
     /// Length of the file, bytes.
     pub fn file_bytes(&self) -> u64 {

@@ -3,11 +3,14 @@
 use crate::layout::{self, ChunkHeader, HeaderProblem, MAX_HEADER_LEN, flag};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Random access to the bytes of a trace. The length is that at opening: a live file grows on.
 pub(crate) struct Source {
     bytes: Bytes,
+    /// Where the trace begins in a file.
+    start: u64,
     len: u64,
 }
 
@@ -33,12 +36,18 @@ impl From<io::Error> for ChunkProblem {
 impl Source {
     pub(crate) fn file(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        Ok(Self { bytes: Bytes::File(Mutex::new(file)), len })
+        Ok(Self { bytes: Bytes::File(Mutex::new(file)), start: 0, len })
+    }
+
+    /// A trace that is a part of a file.
+    pub(crate) fn part(file: File, range: &Range<u64>) -> Self {
+        let len = range.end.saturating_sub(range.start);
+        Self { bytes: Bytes::File(Mutex::new(file)), start: range.start, len }
     }
 
     pub(crate) fn memory(bytes: Vec<u8>) -> Self {
         let len = bytes.len() as u64;
-        Self { bytes: Bytes::Memory(bytes), len }
+        Self { bytes: Bytes::Memory(bytes), start: 0, len }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -58,7 +67,7 @@ impl Source {
             Bytes::File(file) => {
                 // A panic of another reader leaves the file as usable as before: every read seeks first.
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start(offset))?;
+                file.seek(SeekFrom::Start(self.start.saturating_add(offset)))?;
                 let mut done = 0;
                 while done < wanted {
                     match file.read(&mut buffer[done..wanted]) {

@@ -69,12 +69,20 @@ pub(crate) fn copy(mut from: impl Read) -> Result<File, Refused> {
     Ok(to)
 }
 
+/// A copy of what a decoder makes of so many bytes.
+pub(crate) fn copy_unpacked(from: impl Read, packed: u64) -> Result<File, Refused> {
+    let mut to = tempfile::tempfile()?;
+    unpack(from, |_| packed, &mut to)?;
+    to.seek(SeekFrom::Start(0))?;
+    Ok(to)
+}
+
 fn is_packed(start: &[u8]) -> bool {
     start.starts_with(&GZIP) || start.starts_with(&ZSTD)
 }
 
 /// Reads until the buffer is full or nothing comes. How much came.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut known = 0;
     while known < buffer.len() {
         match from.read(&mut buffer[known..]) {

@@ -185,7 +185,7 @@ impl<'a> Builder<'a> {
             paths: FxHashMap::default(),
             resources: BTreeMap::new(),
             hung: Vec::new(),
-            missing: Missing::default(),
+            missing: Missing { lacks: ctrace_format::Lack::of(trace.header()), ..Missing::default() },
             argvs: FxHashMap::default(),
             argv_bytes: 0,
             n_calls: 0,

@@ -6,6 +6,7 @@ use super::{Rows, Told, conclude};
 use crate::gates::Gates;
 use crate::model::Missing;
 use crate::report::{Failures, Report, SideInfo, Verdict};
+use std::collections::BTreeMap;
 
 /// The account that the workers of a replay give of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +40,7 @@ const SOURCE: &str = "by the workers' journal";
 pub fn judge_journal(journal: &Journal, gates: &Gates) -> Report {
     let of = journal.recorded;
     let part = |n: u64| (of > 0).then(|| n as f64 / of as f64);
-    let mut rows = Rows { gates, rows: Vec::new() };
+    let mut rows = Rows { gates, unjudged: BTreeMap::new(), metrics: Vec::new() };
     for name in Gates::metrics() {
         match name {
             "coverage" => {
@@ -62,8 +63,8 @@ pub fn judge_journal(journal: &Journal, gates: &Gates) -> Report {
         }
     }
     let nothing = if of == 0 { vec!["nothing was replayed".to_owned()] } else { Vec::new() };
-    let concluded = conclude(&rows.rows, nothing, |_| Vec::new());
-    let mut warnings = super::unanswered_gates(&rows.rows, gates);
+    let concluded = conclude(&rows.metrics, nothing, |_| Vec::new());
+    let mut warnings = super::unanswered_gates(&rows.metrics, gates);
     warnings
         .insert(0, "self-reported: the replay was judged by its own journal, not by the recorder".to_owned());
     let side = |calls, engine, emulated, makespan_ns| SideInfo {
@@ -86,8 +87,9 @@ pub fn judge_journal(journal: &Journal, gates: &Gates) -> Report {
         warnings,
         profile: gates.profile(),
         worst: concluded.worst.filter(|_| concluded.verdict == Verdict::Deviated),
-        metrics: rows.rows,
+        metrics: rows.metrics,
         first_divergence: None,
+        first_match: None,
         failures: Failures { missing: journal.missing, ..Failures::default() },
         a: side(of, 0, 0, journal.recorded_ns),
         b: side(journal.done, journal.engine, journal.emulated, journal.makespan_ns),

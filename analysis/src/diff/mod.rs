@@ -26,6 +26,7 @@ mod warnings;
 mod words;
 
 use crate::gates::{self, Gates, Profile};
+use crate::lacks;
 use crate::model::Model;
 use crate::report::{Metric, Report, SideInfo, Verdict};
 use both::{Both, Run};
@@ -110,7 +111,9 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
     let never = Starved::default();
     let walked = walk::walk(models, &joint, &pairing, told.map_or(&never, |told| &told.starved), late_ns);
 
-    let mut rows = Rows { gates, rows: Vec::new() };
+    let (a, b) = (&recorded.missing.lacks, &replay.missing.lacks);
+    let unjudged = lacks::unjudged(a, b, gates.profile() == Profile::Synthetic);
+    let mut rows = Rows { gates, unjudged, metrics: Vec::new() };
     let covered = metrics::coverage(models, &joint, &pairing, &counts, &mut rows);
     outcomes::semantic(models, &joint, &counts, &walked, &pairing, gates.profile(), &mut rows);
     metrics::alignment(&walked, &pairing, &mut rows);
@@ -129,7 +132,7 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
     let stream = network::network(models, &pairing, gates.profile(), &mut rows);
     metrics::forced(told.map(|told| &told.forced), &counts, &mut rows);
 
-    let rows = rows.rows;
+    let rows = rows.metrics;
     let covered = covered.filter(|_| gates.profile() == Profile::Synthetic);
     let (reasons, mut warnings) = inconclusive(models, counts.total, &rows, covered);
     warnings.splice(0..0, warnings::warnings(models));
@@ -161,6 +164,7 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
         worst,
         metrics: rows,
         first_divergence,
+        first_match: walked.first_match,
         failures,
         a: side(recorded, counts.total.recorded),
         b: side(replay, counts.total.other),
@@ -202,7 +206,9 @@ fn unanswered_gates(rows: &[Metric], gates: &Gates) -> Vec<String> {
 /// Collects metrics and applies their gates.
 struct Rows<'g> {
     gates: &'g Gates,
-    rows: Vec<Metric>,
+    /// Metrics that say nothing of these runs, with the reason.
+    unjudged: BTreeMap<&'static str, &'static str>,
+    metrics: Vec<Metric>,
 }
 
 impl Rows<'_> {
@@ -221,7 +227,7 @@ impl Rows<'_> {
         note: String,
     ) {
         let pass = value.zip(gate).map(|(v, g)| gates::passes(name, v, g));
-        self.rows.push(Metric { name, value, gate, pass, n, unit, note });
+        self.add(Metric { name, value, gate, pass, n, unit, note });
     }
 
     /// A metric without unit whose gate more than its value decides on.
@@ -234,7 +240,16 @@ impl Rows<'_> {
         n: u64,
         note: String,
     ) {
-        self.rows.push(Metric { name, value, gate, pass, n, unit: "", note });
+        self.add(Metric { name, value, gate, pass, n, unit: "", note });
+    }
+
+    fn add(&mut self, metric: Metric) {
+        self.metrics.push(match self.unjudged.get(metric.name) {
+            Some(why) => {
+                Metric { value: None, pass: None, n: 0, note: format!("not judged: {why}"), ..metric }
+            }
+            None => metric,
+        });
     }
 }
 
@@ -295,6 +310,9 @@ fn inconclusive(
             // A comparison that passes without it passes.
             let decides = share > MAX_LOSS && rows.iter().any(|row| row.pass == Some(false));
             if decides { reasons.push(text) } else { warnings.push(text) }
+        }
+        if let Some(why) = lacks::without_verdict(&model.missing.lacks) {
+            reasons.push(format!("{name} {why}"));
         }
         if model.missing.damaged > 0 {
             reasons.push(format!(

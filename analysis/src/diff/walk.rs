@@ -60,6 +60,8 @@ pub(crate) struct Walked<'m> {
     /// Operations whose number of bytes differs by more than a factor of two: by base, how many are larger in the
     /// other run, and how many are smaller.
     pub(crate) sizes: FxHashMap<u32, (u64, u64)>,
+    /// The first operation that both have: its times.
+    pub(crate) first_match: Option<(u64, u64)>,
     /// The lane with the most differences, by index.
     pub(crate) worst_lane: Option<(usize, u64)>,
     first: First,
@@ -80,6 +82,7 @@ pub(crate) fn walk<'m>(
         own_drift: histogram(),
         end: Explained::default(),
         sizes: FxHashMap::default(),
+        first_match: None,
         worst_lane: None,
         first: First::default(),
     };
@@ -104,6 +107,8 @@ pub(crate) fn walk<'m>(
                 Step::Keep(x, y) => {
                     let ops = Both::new(x, y);
                     let met = ops.map(|op| Some(*op));
+                    let times = (told_ns(x), told_ns(y));
+                    walked.first_match = Some(walked.first_match.map_or(times, |first| first.min(times)));
                     walked.partners.meet(&mut cursor, index, met);
                     parted.close(joint, &mut walked.first);
                     let begun = ops.zip(models).map(|(op, model)| op.t_ns.saturating_sub(model.first_ns));
@@ -160,6 +165,11 @@ pub(crate) fn walk<'m>(
         walked.total.inserted -= pairs;
     }
     walked
+}
+
+/// The moment of an operation: its end, which is known also of a call that began before the recording did.
+fn told_ns(op: Op) -> u64 {
+    if op.duration_ns > SHORT_NS { op.t_ns.saturating_add(op.duration_ns) } else { op.t_ns }
 }
 
 /// How much of a difference in time is explained by waiting for a CPU.

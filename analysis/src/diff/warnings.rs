@@ -15,7 +15,8 @@ pub(super) fn warnings(models: Both<&Model>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if origin.recorded.machine != origin.other.machine {
+    let machines = [&origin.recorded.machine, &origin.other.machine];
+    if machines[0] != machines[1] && machines.iter().all(|machine| !machine.is_empty()) {
         out.push(format!(
             "recorded on different machines: {}, and {}: their times say little about the program",
             origin.recorded.machine, origin.other.machine

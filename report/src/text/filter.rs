@@ -136,7 +136,8 @@ impl Calls {
         Ok(calls)
     }
 
-    fn has(&self, name: &str) -> bool {
+    /// Whether the call of this name is one of them.
+    pub fn has(&self, name: &str) -> bool {
         let fits = |word: &Word| match word {
             Word::Name(pattern) => pattern.fits(name.as_bytes()),
             Word::Class(class) => class.has(name),

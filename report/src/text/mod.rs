@@ -5,10 +5,11 @@ pub mod decode;
 mod events;
 pub mod filter;
 pub mod info;
+pub mod query;
 pub mod units;
 pub mod when;
 
-pub use events::Events;
+pub use events::{Events, Row, errno, name_in_json};
 
 use ctrace_format::{Damage, State};
 use serde_json::{Value, json};

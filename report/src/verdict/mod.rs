@@ -45,7 +45,7 @@ fn verdict_line(a: &Path, b: Option<&Path>, report: &Report, paint: Paint) -> St
     format!("{} {compared}: {reason}", paint.paint(style, &format!("verdict: {text}")))
 }
 
-fn mark(metric: &Metric) -> (Style, &'static str) {
+pub(crate) fn mark(metric: &Metric) -> (Style, &'static str) {
     match (metric.value, metric.pass) {
         (None, _) => (Style::Dim, "n/a"),
         (_, Some(true)) => (Style::Green, "✔"),
@@ -54,7 +54,7 @@ fn mark(metric: &Metric) -> (Style, &'static str) {
     }
 }
 
-fn number(value: f64, unit: &str) -> String {
+pub(crate) fn number(value: f64, unit: &str) -> String {
     let text = if value == 0.0 || value.fract() == 0.0 && value.abs() < 1e6 {
         format!("{value}")
     } else if value.abs() >= 0.9 && value.abs() < 1.1 {
@@ -66,7 +66,7 @@ fn number(value: f64, unit: &str) -> String {
     if unit.is_empty() { text } else { format!("{text} {unit}") }
 }
 
-fn gate_text(metric: &Metric) -> String {
+pub(crate) fn gate_text(metric: &Metric) -> String {
     metric.gate.map_or_else(String::new, |gate| {
         format!("{} {}", if Gates::is_upper(metric.name) { "≤" } else { "≥" }, number(gate, metric.unit))
     })
@@ -103,7 +103,7 @@ fn time(ns: Option<u64>) -> String {
 }
 
 /// How two runs part, in a word.
-const fn how(kind: DivergenceKind) -> &'static str {
+pub(crate) const fn how(kind: DivergenceKind) -> &'static str {
     match kind {
         DivergenceKind::Outcome => "Outcome",
         DivergenceKind::Missing => "Missing",
@@ -113,7 +113,7 @@ const fn how(kind: DivergenceKind) -> &'static str {
     }
 }
 
-fn divergence_lines(divergence: &Divergence, paint: Paint) -> Vec<String> {
+pub(crate) fn divergence_lines(divergence: &Divergence, paint: Paint) -> Vec<String> {
     let at = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), units::duration);
     let instead = divergence.instead.as_ref().map_or_else(String::new, |i| format!(" → {}", safe(i)));
     let mut lines = vec![

@@ -14,6 +14,8 @@ pub use net::*;
 pub use task::*;
 
 use crate::Abi;
+use rustc_hash::FxHashMap;
+use std::sync::LazyLock;
 
 /// Defines numbers by their names in the kernel's headers, which say what they are.
 macro_rules! numbers {
@@ -22,6 +24,8 @@ macro_rules! numbers {
             #[doc = concat!("`", stringify!($name), "`.")]
             pub const $name: u32 = $value;
         )*
+        /// Names and numbers of this file.
+        pub(super) const NUMBERS: &[(&str, u32)] = &[$((stringify!($name), $value)),*];
         #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
         #[test]
         #[allow(clippy::cast_lossless, reason = "the C library has them in several types")]
@@ -31,6 +35,15 @@ macro_rules! numbers {
     };
 }
 use numbers;
+
+/// The number of a name in the kernel's headers, where it is one of those that are listed here.
+pub fn number(name: &[u8]) -> Option<u32> {
+    static BY_NAME: LazyLock<FxHashMap<&[u8], u32>> = LazyLock::new(|| {
+        let all = [file::NUMBERS, memory::NUMBERS, net::NUMBERS, task::NUMBERS];
+        all.into_iter().flatten().map(|(name, number)| (name.as_bytes(), *number)).collect()
+    });
+    BY_NAME.get(name).copied()
+}
 
 /// The descriptor that stands for the current directory.
 pub const AT_FDCWD: i32 = -100;
@@ -77,6 +90,15 @@ mod tests {
         assert_eq!(open_flags(0o200_102, Abi::X86_64), u64::from(O_DIRECTORY | O_CREAT | O_RDWR));
         // O_TMPFILE has the bit of O_DIRECTORY.
         assert_eq!(open_flags(0o20_040_002, Abi::Aarch64), u64::from(O_TMPFILE | O_RDWR));
+    }
+
+    #[test]
+    fn a_name_has_a_number() {
+        assert_eq!(number(b"O_CLOEXEC"), Some(O_CLOEXEC));
+        assert_eq!(number(b"SOCK_STREAM"), Some(1));
+        assert_eq!(number(b"CLONE_VM"), Some(CLONE_VM));
+        assert_eq!(number(b"PROT_EXEC"), Some(4));
+        assert_eq!(number(b"O_COFFEE"), None);
     }
 
     #[test]

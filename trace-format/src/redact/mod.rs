@@ -129,7 +129,12 @@ impl Gate {
 
     /// A gate that gives the same pseudonyms and has counted the same.
     pub(crate) fn again(&self) -> Self {
-        Self { counts: self.counts.clone(), ..Self::with(self.policy, self.key.again()) }
+        Self { counts: self.counts.clone(), ..self.anew() }
+    }
+
+    /// A gate that gives the same pseudonyms and has counted nothing.
+    pub(crate) fn anew(&self) -> Self {
+        Self::with(self.policy, self.key.again())
     }
 
     fn with(policy: Option<Policy>, key: Key) -> Self {

@@ -4,10 +4,12 @@
 //! arguments to keep), the views (how to print them), the analysis (what an operation is) and the replayer ask it.
 
 mod policy;
+mod registers;
 mod row;
 mod table;
 
 pub use policy::{About, Failing, failing, failing_on};
+pub use registers::{Rule, kept_args};
 pub use row::{Cloexec, Family, Follow, Limit, List, Makes, On, Replay, Row, Topic};
 pub use table::{Call, nr};
 

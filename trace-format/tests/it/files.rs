@@ -361,3 +361,44 @@ fn containers_are_those_of_the_last_list() {
     assert!(!trace.damage().is_empty());
     assert_eq!(trace.containers(), [container(1)]);
 }
+
+#[test]
+fn a_trace_is_read_inside_an_archive_stored_or_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let traces: Vec<Vec<u8>> = [500, 700]
+        .map(|t_ns| {
+            let path = dir.path().join(format!("{t_ns}.ctr"));
+            let mut writer = TraceWriter::create(&path, &header(100)).unwrap();
+            writer.push(&anchor(t_ns)).unwrap();
+            writer.finish(&summary()).unwrap();
+            std::fs::read(path).unwrap()
+        })
+        .into();
+    for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
+        let path = dir.path().join(format!("{method}.zip"));
+        let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+        for (name, bytes) in [
+            ("how.txt", &b"open it"[..]),
+            ("a.ctr", &traces[0]),
+            ("b/c.ctr", &traces[1]),
+            ("manifest.json", b"{}"),
+        ] {
+            let options = zip::write::SimpleFileOptions::default().compression_method(method);
+            zip.start_file(name, options).unwrap();
+            std::io::Write::write_all(&mut zip, bytes).unwrap();
+        }
+        zip.finish().unwrap();
+        assert_eq!(events(&path), [anchor(500)], "{method}");
+        assert_eq!(events(&path.join("a.ctr")), [anchor(500)], "{method}");
+        assert_eq!(events(&path.join("b/c.ctr")), [anchor(700)], "{method}");
+        let other = Trace::open(&path.join("d.ctr"));
+        assert!(matches!(&other, Err(ReadError::Archive { what, .. }) if what.contains("a.ctr, b/c.ctr")));
+        let text = Trace::open(&path.join("how.txt"));
+        assert!(matches!(text, Err(ReadError::Foreign { .. })));
+        // An output of this name would replace it.
+        assert!(TraceFile::open(&path.join("b/c.ctr")).unwrap().is_at(&path));
+    }
+    let plain = dir.path().join("plain.ctr");
+    std::fs::write(&plain, &traces[0]).unwrap();
+    assert!(matches!(Trace::open(&plain.join("a.ctr")), Err(ReadError::Io { .. })));
+}

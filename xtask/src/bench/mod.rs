@@ -11,6 +11,7 @@ mod loss;
 mod open;
 mod pair;
 mod process;
+mod read;
 mod recorder;
 mod replay;
 mod ring;
@@ -45,6 +46,9 @@ enum What {
     /// Real programs: each recorded twice and compared with itself; every deviation is a false one. Needs root, installs Debian
     /// packages. Ends with 1 when there is one.
     Again(replay::again::Args),
+    /// Reading: every command that reads a trace, over 0.1, 1 and 10 million calls, beside its peers. Needs root. Ends with 1
+    /// when a goal is missed.
+    Read(read::Args),
     /// The loop that is recorded (started by `record`).
     #[command(hide = true)]
     Loop(workload::Work),
@@ -179,6 +183,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
         What::Loop(work) => workload::serve_loop(*work).map(|()| ExitCode::SUCCESS),
         What::Record(args) => record(args),
+        What::Read(args) => read::run(args),
         What::Again(args) => replay::again::run(args),
         What::Replay(args) => replay::run(args),
     }

@@ -127,8 +127,15 @@ pub(super) fn cpu_time(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Runs to the end: how long it took, and its largest resident set in KiB.
+/// Runs to the end, and well: how long it took, and its largest resident set in KiB.
 pub(super) fn run_measured(command: &mut Command) -> Result<(Duration, u64)> {
+    let (took, kib, code) = run_measured_to(command)?;
+    anyhow::ensure!(code == 0, "{command:?} ended with {code}");
+    Ok((took, kib))
+}
+
+/// Runs to the end: how long it took, its largest resident set in KiB, and its exit code.
+pub(super) fn run_measured_to(command: &mut Command) -> Result<(Duration, u64, i32)> {
     let began = Instant::now();
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("starting a command")?;
     let (mut status, pid) = (0, child.id() as i32);
@@ -137,6 +144,9 @@ pub(super) fn run_measured(command: &mut Command) -> Result<(Duration, u64)> {
     // SAFETY: waits for our own child with valid out-pointers; `child` is not waited for again.
     let waited = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
     let took = began.elapsed();
-    anyhow::ensure!(waited == pid && status == 0, "{command:?} ended with wait status {status:#x}");
-    Ok((took, usage.ru_maxrss as u64))
+    anyhow::ensure!(
+        waited == pid && libc::WIFEXITED(status),
+        "{command:?} ended with wait status {status:#x}"
+    );
+    Ok((took, usage.ru_maxrss as u64, libc::WEXITSTATUS(status)))
 }

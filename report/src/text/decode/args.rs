@@ -3,7 +3,7 @@
 use super::{Ends, quoted};
 use ctrace_format::syscalls::{self, Failing, Kind};
 use ctrace_format::{Detail, Object, ObjectId, SockAddr, Syscall, SyscallFlags, Trace, errno, linux};
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
 
 /// One argument, decoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,15 +35,17 @@ impl Arg {
             Self::Unknown => "…".to_owned(),
         }
     }
+}
 
-    /// As it reads in JSON.
-    pub(crate) fn json(&self) -> Value {
+/// As it reads in JSON.
+impl Serialize for Arg {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Number(n) => json!(n),
-            Self::Fd(fd, _) => json!(fd),
-            Self::Text(t) => json!(t),
-            Self::Bytes(b) | Self::Cut(b) => json!(super::json_text(b)),
-            Self::Unknown => Value::Null,
+            Self::Number(n) => serializer.serialize_i64(*n),
+            Self::Fd(fd, _) => serializer.serialize_i32(*fd),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Bytes(bytes) | Self::Cut(bytes) => serializer.serialize_str(&super::json_text(bytes)),
+            Self::Unknown => serializer.serialize_none(),
         }
     }
 }
@@ -120,7 +122,7 @@ impl Call<'_> {
         Some(syscalls::failing_on(syscalls::Call::of(self.event.sysno), errno, about))
     }
 
-    pub(super) fn object(&self, id: ObjectId) -> String {
+    pub(crate) fn object(&self, id: ObjectId) -> String {
         let object = self.trace.object(id);
         super::object(self.trace, object, self.ends.of(object))
     }
@@ -218,6 +220,22 @@ impl Call<'_> {
             return Arg::Unknown;
         }
         self.scalar(index, kind, raw)
+    }
+
+    /// The other end of what the call talks to: the address that it names, else that of its socket.
+    pub(crate) fn peer(&self) -> Option<String> {
+        let named = self.event.details.iter().find_map(|detail| match detail {
+            Detail::Addr { addr, .. } => Some(addr),
+            _ => None,
+        });
+        let object = self.event.object.map(|object| self.trace.object(object));
+        let connected = match object {
+            Some(object @ Object::Socket { peer, .. }) => {
+                peer.as_ref().or_else(|| self.ends.of(object).map(|ends| &ends.1))
+            }
+            _ => None,
+        };
+        named.or(connected).map(super::address)
     }
 
     /// The address of its own end that the call's socket has got, where the call did not say which.

@@ -109,7 +109,7 @@ impl Ends {
         self.0.insert(cookie, (local.clone(), peer.clone()));
     }
 
-    pub(super) fn of(&self, object: &Object) -> Option<&(SockAddr, SockAddr)> {
+    pub(crate) fn of(&self, object: &Object) -> Option<&(SockAddr, SockAddr)> {
         match object {
             Object::Socket { cookie, .. } => self.0.get(cookie),
             _ => None,

@@ -6,12 +6,14 @@ use crate::text::decode::{self, Arg, address};
 use ctrace_format::{
     Aggregate, ConnectionKind, Event, ProcessKind, StrId, Syscall, SyscallFlags, TaskId, syscalls,
 };
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 impl Events<'_> {
     pub(super) fn object_of(&self, event: &Event) -> Option<Value> {
         Some(match event {
-            Event::Syscall(call) => self.syscall_json(call),
+            Event::Syscall(call) => serde_json::to_value(self.call_object(call, None)).unwrap_or_default(),
             Event::Process(e) => {
                 let mut object = self.object("process", e.t_ns, Some(e.task));
                 let more = match &e.kind {
@@ -172,57 +174,103 @@ impl Events<'_> {
         object
     }
 
-    fn syscall_json(&self, event: &Syscall) -> Value {
-        let call = self.call(event);
-        let mut object = self.object("syscall", event.t_ns, Some(event.task));
-        let args: serde_json::Map<String, Value> =
-            call.args().into_iter().map(|(name, arg): (_, Arg)| (name.to_owned(), arg.json())).collect();
+    /// A call as an object.
+    pub(super) const fn call_object<'b>(&'b self, event: &'b Syscall, schema: Option<u32>) -> CallObject<'b> {
+        CallObject { show: self, event, schema }
+    }
+}
+
+/// A call as an object of JSON. There are millions: it is written as it is, its fields in the order of their names, as those
+/// of all objects.
+pub(super) struct CallObject<'a> {
+    show: &'a Events<'a>,
+    event: &'a Syscall,
+    /// The number of its shape, when it has one.
+    schema: Option<u32>,
+}
+
+/// Arguments in the order of their names.
+struct Arguments(Vec<(&'static str, Arg)>);
+
+impl Serialize for Arguments {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, arg)| (name, arg)))
+    }
+}
+
+/// How a call was observed, by name.
+const FLAGS: [(SyscallFlags, &str); 7] = [
+    (SyscallFlags::NO_ENTER, "no_enter"),
+    (SyscallFlags::NO_EXIT, "no_exit"),
+    (SyscallFlags::ENGINE, "engine"),
+    (SyscallFlags::TRUNCATED, "truncated"),
+    (SyscallFlags::INJECTED, "injected"),
+    (SyscallFlags::FILTERED, "filtered"),
+    (SyscallFlags::EMULATED, "emulated"),
+];
+
+impl Serialize for CallObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { show, event, schema } = self;
+        let call = show.call(event);
+        let def = show.trace.task(event.task);
         let unfinished = event.flags.contains(SyscallFlags::NO_EXIT);
-        let name =
-            if call.name.is_empty() { format!("syscall_{}", event.sysno.nr) } else { call.name.to_owned() };
-        let flags: Vec<&str> = [
-            (SyscallFlags::NO_ENTER, "no_enter"),
-            (SyscallFlags::NO_EXIT, "no_exit"),
-            (SyscallFlags::ENGINE, "engine"),
-            (SyscallFlags::TRUNCATED, "truncated"),
-            (SyscallFlags::INJECTED, "injected"),
-            (SyscallFlags::FILTERED, "filtered"),
-            (SyscallFlags::EMULATED, "emulated"),
-        ]
-        .into_iter()
-        .filter(|(f, _)| event.flags.contains(*f))
-        .map(|(_, n)| n)
-        .collect();
-        extend(
-            &mut object,
-            json!({
-                "name": name, "args": args, "ret": if unfinished { Value::Null } else { json!(event.ret) },
-                "errno": event.errno().map(decode::errno_name), "duration_ns": event.duration_ns, "fd": call.fd_json(),
-            }),
-        );
-        if !flags.is_empty() {
-            extend(&mut object, json!({"flags": flags}));
+        let sleep = show.states.get(&event.task).filter(|_| unfinished);
+        let [unknown, cut] = call.missing();
+        let mut map = serializer.serialize_map(None)?;
+        if event.sysno.abi != show.trace.header().abi {
+            map.serialize_entry("abi", event.sysno.abi.name())?;
         }
-        if unfinished && let Some(sleep) = self.states.get(&event.task) {
-            extend(&mut object, json!({"wchan": self.text(sleep.wchan), "since_ns": sleep.since_ns}));
+        let mut args = call.args();
+        args.sort_by_key(|(name, _)| *name);
+        map.serialize_entry("args", &Arguments(args))?;
+        map.serialize_entry("comm", &show.known(def.comm))?;
+        if let Some(number) = show.containers.number(event.task) {
+            map.serialize_entry("container", &containers::called(&show.containers, number))?;
         }
-        for (what, names) in ["unknown", "cut"].into_iter().zip(call.missing()) {
-            if !names.is_empty() {
-                extend(&mut object, json!({what: names}));
-            }
+        if !cut.is_empty() {
+            map.serialize_entry("cut", &cut)?;
+        }
+        map.serialize_entry("duration_ns", &event.duration_ns)?;
+        map.serialize_entry("errno", &event.errno().map(decode::errno_name))?;
+        map.serialize_entry("fd", &call.fd_object())?;
+        if FLAGS.iter().any(|(flag, _)| event.flags.contains(*flag)) {
+            let set = FLAGS.iter().filter(|(flag, _)| event.flags.contains(*flag));
+            map.serialize_entry("flags", &set.map(|(_, name)| *name).collect::<Vec<_>>())?;
         }
         if let Some(local) = call.local() {
-            extend(&mut object, json!({"local": local}));
+            map.serialize_entry("local", &local)?;
         }
-        for (what, value) in [("passed", call.passed_json()), ("messages", call.messages_json())] {
-            if !value.is_empty() {
-                extend(&mut object, json!({what: value}));
-            }
+        let messages = call.messages_json();
+        if !messages.is_empty() {
+            map.serialize_entry("messages", &messages)?;
         }
-        if event.sysno.abi != self.trace.header().abi {
-            extend(&mut object, json!({"abi": event.sysno.abi.name()}));
+        match call.name {
+            "" => map.serialize_entry("name", &format!("syscall_{}", event.sysno.nr))?,
+            name => map.serialize_entry("name", name)?,
         }
-        object
+        let passed = call.passed_json();
+        if !passed.is_empty() {
+            map.serialize_entry("passed", &passed)?;
+        }
+        map.serialize_entry("ret", &(!unfinished).then_some(event.ret))?;
+        if let Some(schema) = schema {
+            map.serialize_entry("schema", schema)?;
+        }
+        if let Some(sleep) = sleep {
+            map.serialize_entry("since_ns", &sleep.since_ns)?;
+        }
+        map.serialize_entry("t_ns", &event.t_ns)?;
+        map.serialize_entry("tgid", &def.tgid.0)?;
+        map.serialize_entry("tid", &def.tid.0)?;
+        map.serialize_entry("type", "syscall")?;
+        if !unknown.is_empty() {
+            map.serialize_entry("unknown", &unknown)?;
+        }
+        if let Some(sleep) = sleep {
+            map.serialize_entry("wchan", &show.text(sleep.wchan))?;
+        }
+        map.end()
     }
 }
 

@@ -2,7 +2,10 @@
 
 mod json;
 mod lines;
+mod row;
 mod timeline;
+
+pub use row::{Row, errno, name_in_json};
 
 use crate::text::containers;
 use crate::text::decode::{Call, Ends, plain};
@@ -30,6 +33,8 @@ pub struct Events<'a> {
     paint: Paint,
     time: Time,
     zone: Zone,
+    /// The least columns that a task's name takes.
+    who_columns: usize,
     /// The time of the line before.
     before_ns: Cell<Option<u64>>,
 }
@@ -52,6 +57,7 @@ impl<'a> Events<'a> {
             paint,
             time: Time::Relative,
             zone: Zone::UTC,
+            who_columns: 22,
             before_ns: Cell::new(None),
         }
     }
@@ -60,6 +66,17 @@ impl<'a> Events<'a> {
     #[must_use]
     pub fn timed(self, time: Time, zone: Zone) -> Self {
         Self { time, zone, ..self }
+    }
+
+    /// Gives the names of tasks at least so many columns, where there is little room.
+    #[must_use]
+    pub fn with_who_columns(self, who_columns: usize) -> Self {
+        Self { who_columns, ..self }
+    }
+
+    /// The trace that they are of.
+    pub const fn trace(&self) -> &'a Trace {
+        self.trace
     }
 
     /// The container of each task.
@@ -91,7 +108,7 @@ impl<'a> Events<'a> {
         Call { trace: self.trace, event: call, name, ends: &self.ends }
     }
 
-    fn who(&self, task: TaskId) -> String {
+    pub(crate) fn who(&self, task: TaskId) -> String {
         let def = self.trace.task(task);
         // The name of one that ended before anybody could ask is not known.
         let comm = plain(self.trace.str(def.comm));
@@ -113,7 +130,11 @@ impl<'a> Events<'a> {
                 before => seconds(t_ns - before.unwrap_or(t_ns)),
             },
         };
-        format!("{}  {} ", self.paint.paint(Style::Dim, &time), self.paint.padded(Style::Cyan, who, 22))
+        format!(
+            "{}  {} ",
+            self.paint.paint(Style::Dim, &time),
+            self.paint.padded(Style::Cyan, who, self.who_columns)
+        )
     }
 
     fn aside(&self, t_ns: u64, who: &str, style: Style, text: &str) -> String {
@@ -169,9 +190,42 @@ impl<'a> Events<'a> {
         })
     }
 
+    /// What an event that is no call says, without time and task; empty for what has no words.
+    pub(crate) fn told(&self, event: &Event) -> String {
+        match event {
+            Event::Process(e) => self.process_text(e).0,
+            Event::Connection(e) => self.connection_text(e).0,
+            Event::Signal(e) => self.signal_text(e),
+            Event::Loss(e) => {
+                format!("{} {} lost: {}", units::count(e.count), e.class.name(), e.cause.name())
+            }
+            Event::Aggregate(e) => self.aggregate_text(e),
+            Event::Fidelity(e) => format!("CPU {}: {} → {}", e.cpu, e.from.name(), e.to.name()),
+            Event::Marker(e) => plain(self.trace.str(e.text)),
+            other => self.later_text(other).map_or_else(String::new, |(text, _)| text),
+        }
+    }
+
+    /// What samples of resources are of: `host`, `scope`, or a container.
+    pub(crate) fn subject(&self, subject: u32) -> String {
+        match self.sampled(subject) {
+            Some(container) => format!("container {}", plain(container.as_bytes())),
+            None if subject == 0 => "host".to_owned(),
+            None => "scope".to_owned(),
+        }
+    }
+
     /// The event as an object. Anchors have none.
     pub fn json(&self, event: &Event) -> Option<Document> {
+        if let Event::Syscall(call) = event {
+            return Some(Document::of_event(&self.call_object(call, Some(Shape::Event.schema()))));
+        }
         self.object_of(event).map(|object| Document::new(Shape::Event, object))
+    }
+
+    /// The object of [`Self::json`], to be taken apart.
+    pub fn value(&self, event: &Event) -> Option<serde_json::Value> {
+        self.object_of(event)
     }
 
     /// Whether the event is a call that failed, other than by waiting or being interrupted, or tells of a connect that came to

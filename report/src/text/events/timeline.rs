@@ -329,28 +329,27 @@ impl Events<'_> {
         (text, if failed { Style::Red } else { Style::Plain })
     }
 
-    /// Lines of the classes that are not `strace`'s.
-    pub(super) fn later_line(&self, event: &Event) -> Option<String> {
+    /// Words of the classes that are not `strace`'s.
+    pub(super) fn later_text(&self, event: &Event) -> Option<(String, Style)> {
         Some(match event {
-            Event::Usage(e) => self.aside(e.t_ns, &self.who(e.task), Style::Dim, &Self::usage_text(e)),
-            Event::Socket(e) => {
-                let who = e.task.map_or_else(|| "net".to_owned(), |t| self.who(t));
-                self.aside(e.t_ns, &who, Style::Dim, &Self::socket_text(e))
-            }
-            Event::Dns(e) => {
-                let (text, style) = self.dns_text(e);
-                self.aside(e.t_ns, &self.who(e.task), style, &text)
-            }
-            Event::Block(e) => {
-                let (text, style) = Self::block_text(e);
-                self.aside(e.t_ns, &self.who(e.task), style, &text)
-            }
-            Event::Uring(e) => {
-                let (text, style) = self.uring_text(e);
-                self.aside(e.t_ns, &self.who(e.task), style, &text)
-            }
+            Event::Usage(e) => (Self::usage_text(e), Style::Dim),
+            Event::Socket(e) => (Self::socket_text(e), Style::Dim),
+            Event::Dns(e) => self.dns_text(e),
+            Event::Block(e) => Self::block_text(e),
+            Event::Uring(e) => self.uring_text(e),
             _ => return None,
         })
+    }
+
+    /// Lines of the classes that are not `strace`'s.
+    pub(super) fn later_line(&self, event: &Event) -> Option<String> {
+        let (text, style) = self.later_text(event)?;
+        let who = event.task().map_or_else(|| "net".to_owned(), |task| self.who(task));
+        let t_ns = match event {
+            Event::Usage(_) | Event::Socket(_) => event.end_ns(),
+            _ => event.start_ns(),
+        };
+        Some(self.aside(t_ns, &who, style, &text))
     }
 
     /// JSON of the classes that are not `strace`'s.

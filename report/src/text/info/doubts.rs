@@ -5,7 +5,7 @@ use ctrace_analysis::Doubt;
 use serde_json::{Value, json};
 
 /// The doubt about a file, as the rest of a sentence.
-pub(super) fn text(doubt: &Doubt) -> String {
+pub(crate) fn text(doubt: &Doubt) -> String {
     match doubt {
         Doubt::Empty => "no event of the workload is in it".to_owned(),
         Doubt::Cut { after_ns: 0 } => "it was cut before its first event".to_owned(),

@@ -1,7 +1,7 @@
 //! A trace on one screen: first its findings, then its scope, times, host, counts, and losses.
 
 mod containers;
-mod doubts;
+pub(crate) mod doubts;
 mod findings;
 mod json;
 mod latency;
@@ -13,11 +13,13 @@ use super::when::Zone;
 use super::{decode, units};
 use crate::{Paint, Style};
 use ctrace_analysis::{Account, CallCounts, Failed, Jump, On, Overview};
-use ctrace_format::{Class, DumpReason, Metric, Policy, Scope, State, Trace, Window};
+use ctrace_format::{Class, DumpReason, Lack, Metric, Policy, Scope, State, Trace, Window};
 use std::path::Path;
 
 /// Rows of a list that are shown.
 const SHOWN: usize = 6;
+/// Realtime below this is a time of day.
+const DAY_NS: u64 = 86_400 * 1_000_000_000;
 
 /// A trace, and what was worked out of it.
 #[derive(Clone, Copy)]
@@ -114,7 +116,16 @@ impl Info<'_> {
         let from_ns = trace.window().map_or(0, |w| w.from_ns);
         let start = units::rfc3339(header.start_realtime_ns + from_ns);
         let duration = units::duration(self.overview.duration_ns);
-        rows.add("when", format!("{}Z for {duration}{ended}", &start[..19]));
+        let when = match (header.start_realtime_ns, Lack::of(header).contains(&Lack::Times)) {
+            (0, true) => format!("not known{ended}"),
+            (0, false) => format!("not known, for {duration}{ended}"),
+            // A log by the time of day.
+            (begun_ns, _) if begun_ns < DAY_NS => {
+                format!("{}Z of a day that is not known, for {duration}{ended}", &start[11..19])
+            }
+            _ => format!("{}Z for {duration}{ended}", &start[..19]),
+        };
+        rows.add("when", when);
         for jump in self.overview.jumps.iter().take(SHOWN) {
             rows.styled("clock", Style::Yellow, &jump_text(jump));
         }
@@ -122,9 +133,12 @@ impl Info<'_> {
             rows.add("window", window_text(window, header.start_realtime_ns));
         }
         let host = &header.host;
-        rows.add(
-            "where",
-            format!(
+        let place = match host.facts.get("imported from") {
+            // A log of another tool does not tell.
+            Some(source) if host.cpus == 0 => {
+                format!("not known: made of {}", decode::plain(source.as_bytes()))
+            }
+            _ => format!(
                 "{}: Linux {} {}, {} CPUs, {}",
                 decode::plain(host.hostname.as_bytes()),
                 host.kernel,
@@ -132,7 +146,8 @@ impl Info<'_> {
                 host.cpus,
                 units::bytes(host.memory_bytes)
             ),
-        );
+        };
+        rows.add("where", place);
         if let Some(status) = trace.summary().and_then(|s| s.command_status) {
             rows.add("status", format!("the command {}", decode::command_status(status as u32)));
         }
@@ -343,7 +358,7 @@ impl Info<'_> {
 }
 
 /// The part of a recording that a dump is.
-fn window_text(window: &Window, start_realtime_ns: u64) -> String {
+pub(crate) fn window_text(window: &Window, start_realtime_ns: u64) -> String {
     let start = units::rfc3339(start_realtime_ns);
     let at = |ns| units::duration(ns / 1_000_000 * 1_000_000);
     let begin = if window.from_ns == 0 { "the start".to_owned() } else { format!("+{}", at(window.from_ns)) };
@@ -356,7 +371,7 @@ fn window_text(window: &Window, start_realtime_ns: u64) -> String {
     )
 }
 
-fn scope(scope: &Scope) -> String {
+pub(crate) fn scope(scope: &Scope) -> String {
     match scope {
         Scope::Pid { pid } => format!("process {pid} and its children"),
         Scope::Cgroup { path, version } => format!("cgroup {path} (v{version})"),
@@ -377,7 +392,7 @@ fn scope(scope: &Scope) -> String {
 }
 
 /// Nothing in the trace is wrong by it; what the program believed may be.
-fn jump_text(jump: &Jump) -> String {
+pub(crate) fn jump_text(jump: &Jump) -> String {
     match jump {
         Jump::Stepped { t_ns, by_ns } => format!(
             "set {} by {} before +{}; times here are not affected",

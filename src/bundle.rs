@@ -1,0 +1,219 @@
+//! `ctrace bundle`: a trace with its report, as one archive to attach to a postmortem.
+
+use crate::diff::ProfileName;
+use crate::exit::{Exit, Failure};
+use crate::gathered::{Gathered, Read};
+use crate::output::{Document, Output, Shape};
+use crate::redact::Redact;
+use crate::{units, zone};
+use ctrace_analysis::CallCounts;
+use ctrace_format::{OutFile, Redaction, Taken, TraceFile};
+use ctrace_report::bundle::{self, Content, Member};
+use ctrace_report::html::page;
+use ctrace_report::incident::{first_sentence, markdown};
+use ctrace_report::text::info::Info;
+use ctrace_report::text::when::Zone;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Write a trace and its report, with the runs that it is compared with, as one ZIP archive.
+///
+/// The archive has the report (HTML and Markdown), the traces, what `info` and `diff` say as JSON, and a manifest with hashes. Every
+/// command that reads a trace reads it inside the archive.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ctrace bundle incident.ctr                                 incident.zip, beside the trace
+  ctrace bundle incident.ctr --redact strict -o for-vendor.zip
+  ctrace bundle incident.ctr --diff incident.replay.ctr -o incident.zip
+  ctrace info incident.zip; ctrace diff incident.zip incident.zip/incident.replay.ctr")]
+pub(crate) struct Args {
+    /// The trace
+    file: PathBuf,
+    /// Compare it with this run, and take both; may be given several times
+    #[arg(long, value_name = "FILE")]
+    diff: Vec<PathBuf>,
+    /// The archive to write [default: the trace's name with .zip]
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// What the traces in it, and all that is made of them, may tell [default: as they are]
+    #[arg(long, value_name = "POLICY")]
+    redact: Option<Redact>,
+    /// The title of the report [default: the trace's name]
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// What the other run is: a replay must do everything again, a real program the same on the whole
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    profile: ProfileName,
+    /// Replace a file of that name, if it is yours; without this, the next free name is taken
+    #[arg(long)]
+    force: bool,
+    /// Say as one JSON object what was written
+    #[arg(long)]
+    json: bool,
+}
+
+/// How to open it.
+const README: &str = "\
+This is a bundle of ctrace: what the kernel saw of an incident, and what was made of it.
+
+report.html    open it in any browser; it loads nothing from anywhere
+report.md      the same in short, to paste into a ticket
+*.ctr          the recording, and the runs that it is compared with
+info.json      what `ctrace info --json` says of the recording
+diff-N.json    what `ctrace diff --json` says of the N-th other run
+manifest.json  every file with its length and its SHA-256, and the version of ctrace
+
+ctrace reads the recording inside the archive; nothing has to be unpacked:
+
+    ctrace info ARCHIVE.zip
+    ctrace events ARCHIVE.zip --failed
+    ctrace replay ARCHIVE.zip
+    ctrace diff ARCHIVE.zip ARCHIVE.zip/NAME.ctr
+";
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
+    let zone = zone::here(out);
+    let paths: Vec<PathBuf> = std::iter::once(&args.file).chain(&args.diff).cloned().collect();
+    let files = paths.iter().map(|path| TraceFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let output = args.output.clone().unwrap_or_else(|| beside(&args.file));
+    crate::keep_inputs(&files.iter().collect::<Vec<_>>(), &output)?;
+    let written = crate::output(&output, &crate::taken(args.force), out)?;
+    let dir = tempfile::tempdir().map_err(Failure::from)?;
+    crate::give_up(&[&output, dir.path()])?;
+    let files = match args.redact {
+        Some(policy) => redacted(files, policy, dir.path())?,
+        None => files,
+    };
+    let contents = files.iter().map(TraceFile::again).collect::<Result<Vec<_>, _>>()?;
+    let gathered = Gathered::of(paths.into_iter().zip(files).collect(), args.profile, out)?;
+    let path = write(args, &gathered, &contents, zone, written)?;
+    let (word, sentence) = gathered.show(args.title.as_deref(), zone, first_sentence);
+    let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+    out.say(&format!("{word}: {sentence}"));
+    out.say(&format!("{}: {}", path.display(), units::bytes(bytes)));
+    if args.json {
+        out.json(
+            Shape::Bundle,
+            json!({
+                "type": "bundle", "path": path, "bytes": bytes, "traces": gathered.json(),
+                "first": {"word": word, "sentence": sentence},
+            }),
+        )?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Copies that tell no more than the policy allows, with the same pseudonyms in all of them.
+fn redacted(files: Vec<TraceFile>, policy: Redact, dir: &Path) -> Result<Vec<TraceFile>, Failure> {
+    let redaction = Redaction::new(policy.into()).map_err(crate::redact::failure)?;
+    let mut copies = Vec::new();
+    for (at, file) in files.into_iter().enumerate() {
+        let path = dir.join(format!("{at}.ctr"));
+        let copy = OutFile::create(&path, &Taken::Next)?;
+        let report = redaction.redact(file, copy).map_err(crate::redact::failure)?;
+        copies.push(TraceFile::open(&report.finished.path)?);
+    }
+    Ok(copies)
+}
+
+fn write(
+    args: &Args,
+    gathered: &Gathered,
+    contents: &[TraceFile],
+    zone: Zone,
+    to: OutFile,
+) -> Result<PathBuf, Failure> {
+    let title = args.title.as_deref();
+    let text = |name: &str, what: &'static str, text: String| Member {
+        name: name.to_owned(),
+        what,
+        facts: Value::Null,
+        content: Content::Text(text),
+    };
+    let mut members = vec![
+        text("README.txt", "how to open this archive", README.to_owned()),
+        text("report.html", "the report", gathered.show(title, zone, |incident| page(incident).html)),
+        text("report.md", "the report in short", gathered.show(title, zone, markdown)),
+    ];
+    let mut readers = contents.iter().map(TraceFile::content).collect::<Result<Vec<_>, _>>()?;
+    let mut names = Names::default();
+    for ((read, file), reader) in gathered.traces.iter().zip(contents).zip(&mut readers) {
+        members.push(Member {
+            name: names.next(&read.name),
+            what: read.role.name(),
+            facts: facts(read),
+            content: Content::Trace(reader, file.bytes()?),
+        });
+    }
+    if let Some(first) = gathered.traces.first() {
+        members.push(text("info.json", "what info says of the recording", info(first)));
+    }
+    for (at, report) in gathered.reports.iter().enumerate() {
+        let line = Document::of_report(report).into_line();
+        members.push(text(&format!("diff-{}.json", at + 1), "what diff says of another run", line + "\n"));
+    }
+    let start_ns = gathered.traces.first().map_or(0, |first| first.trace.header().start_realtime_ns);
+    let maker = concat!("ctrace ", env!("CARGO_PKG_VERSION"));
+    Ok(to.write_with(|to| bundle::write(to, members, start_ns, maker))?)
+}
+
+fn info(read: &Read) -> String {
+    let calls = CallCounts::of(&read.trace);
+    let info = Info {
+        file: Path::new(&read.name),
+        trace: &read.trace,
+        overview: &read.overview,
+        calls: Some(&calls),
+        account: Some(&read.account),
+        zone: Zone::UTC,
+    };
+    info.document().into_line() + "\n"
+}
+
+/// Facts about a trace, for the manifest.
+fn facts(read: &Read) -> Value {
+    let header = read.trace.header();
+    json!({
+        "role": read.role.name(), "identity": format!("{:016x}", read.trace.identity()), "writer": header.writer,
+        "start": units::rfc3339(header.start_realtime_ns), "duration_ns": read.overview.duration_ns,
+        "lost": read.overview.lost.total, "redaction": header.redaction, "kernel": header.host.kernel,
+    })
+}
+
+/// Names of traces in the archive, each of them once.
+#[derive(Default)]
+struct Names(Vec<String>);
+
+impl Names {
+    fn next(&mut self, name: &str) -> String {
+        // What is packed, piped or called otherwise is a trace all the same.
+        let stem = name.strip_suffix(".ctr").unwrap_or(name);
+        let is_plain = |c: char| c.is_alphanumeric() || "._-+".contains(c);
+        let stem: String = stem.chars().map(|c| if is_plain(c) { c } else { '-' }).take(100).collect();
+        let stem = stem.trim_start_matches('.');
+        let stem = if stem.is_empty() { "trace" } else { stem };
+        let free = (1..).map(|n| if n == 1 { format!("{stem}.ctr") } else { format!("{stem}-{n}.ctr") });
+        let name = free.into_iter().find(|name| !self.0.contains(name)).unwrap_or_default();
+        self.0.push(name.clone());
+        name
+    }
+}
+
+/// The name of an archive beside its trace; of what has no name, in the working directory.
+fn beside(trace: &Path) -> PathBuf {
+    let is_stream = trace == Path::new("-") || trace.starts_with("/dev") || trace.starts_with("/proc");
+    if is_stream { PathBuf::from("incident.zip") } else { trace.with_extension("zip") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_trace_has_a_plain_name_of_its_own() {
+        let mut names = Names::default();
+        let given = ["x.ctr", "x.ctr", "../\n<b>.ctr.gz", ".", "standard input"].map(|name| names.next(name));
+        assert_eq!(given, ["x.ctr", "x-2.ctr", "---b-.ctr.gz.ctr", "trace.ctr", "standard-input.ctr"]);
+    }
+}
