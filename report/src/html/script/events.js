@@ -77,6 +77,7 @@ export function mountEvents(host, app) {
           "span",
           { class: "c-event-task" },
           el("span", {}, shortened(event.comm, 40)),
+          " ",
           el("span", {}, String(event.tid)),
         ),
         el("span", { class: "c-event-text" }, shortened(event.text, MOST_IN_ROW)),
