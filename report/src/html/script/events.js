@@ -1,7 +1,7 @@
 // The list of sampled events, and one of them in full.
 
 import { button, el, setText } from "./dom.js";
-import { fittingEvents } from "./filters.js";
+import { fittingEvents, hasId } from "./filters.js";
 import { durationText, grouped, momentText, shortened } from "./numbers.js";
 import { NO_FILTER } from "./state.js";
 import { rowList } from "./virtual.js";
@@ -77,6 +77,7 @@ export function mountEvents(host, app) {
           "span",
           { class: "c-event-task" },
           el("span", {}, shortened(event.comm, 40)),
+          " ",
           el("span", {}, String(event.tid)),
         ),
         el("span", { class: "c-event-text" }, shortened(event.text, MOST_IN_ROW)),
@@ -102,7 +103,7 @@ export function mountEvents(host, app) {
       if (input.value.trim() !== now.text) input.value = now.text;
     }
     const { event } = now;
-    const row = event === null ? -1 : shown.findIndex((one) => one.trace === event.trace && one.event.id === event.id);
+    const row = event === null ? -1 : shown.findIndex((one) => one.trace === event.trace && hasId(one.event, event.id));
     list.show(shown.length, row, isRefiltered);
     if (before === null || before.event !== now.event) {
       list.reveal(row);
@@ -119,7 +120,7 @@ export function mountEvents(host, app) {
  */
 function detailOf(app, which) {
   const { store, data } = app;
-  const event = data.traces[which.trace]?.sample.events.find(({ id }) => id === which.id);
+  const event = data.traces[which.trace]?.sample.events.find((one) => hasId(one, which.id));
   const close = button("close", "c-close", () => store.update({ do: "event", event: null }));
   if (event === undefined) {
     return el("div", {}, el("p", {}, `The event ${which.id} is not in the sample of this report.`), close);

@@ -131,6 +131,15 @@ function sameValue(a, b) {
 }
 
 /**
+ * Whether an event is the one of an id `END-TID`; without a thread (0) it is any that was complete then.
+ * @param {Event} event
+ * @param {string} id
+ */
+export function hasId(event, id) {
+  return event.id === id || (id.endsWith("-0") && event.id.startsWith(id.slice(0, -1)));
+}
+
+/**
  * The events that fit, as pairs of trace and position.
  * @param {Filter} filter
  * @param {readonly { sample: { events: Event[] } }[]} traces

@@ -230,7 +230,7 @@ export function mountLanes(host, index, app) {
       const lane = lanes[row];
       if (lane === undefined) return;
       const number = el("span", { class: "c-lane-tid" }, String(lane.tid));
-      const name = el("span", { class: "c-lane-name" }, el("span", {}, calledOf(lane)), number);
+      const name = el("span", { class: "c-lane-name" }, el("span", {}, calledOf(lane)), " ", number);
       const label = `${laneName(lane)}, ${grouped(lane.calls)} calls`;
       name.title = label;
       element.setAttribute("aria-label", label);
@@ -242,7 +242,12 @@ export function mountLanes(host, index, app) {
       const { tid, trace: ofTrace } = store.get();
       if (!isClick) {
         moveTo(row, null);
-      } else if (tid === lane.tid && (ofTrace === null || ofTrace === index)) {
+        return;
+      }
+      // Arrows go on from where the click was.
+      if (store.get().lane?.tid !== lane.tid)
+        store.update({ do: "lane", lane: { trace: index, tid: lane.tid, at: null } });
+      if (tid === lane.tid && (ofTrace === null || ofTrace === index)) {
         store.update({ do: "filter", set: { tid: null, trace: null } });
       } else {
         store.update({

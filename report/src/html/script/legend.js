@@ -56,6 +56,7 @@ export function mountLegend(app, plot, first) {
   const lines = new Map();
   for (const line of plot.strips.flatMap((strip) => strip.lines)) if (!lines.has(line.key)) lines.set(line.key, line);
   const ordered = [...lines.values()].sort((a, b) => Number(first.has(b.key)) - Number(first.has(a.key)));
+  const extra = ordered.length - first.size;
   const moreKey = `more/${plot.key}`;
   const isPair = plot.strips.length > 1;
   const when = el("th", { scope: "col" });
@@ -89,8 +90,7 @@ export function mountLegend(app, plot, first) {
     el("thead", {}, el("tr", {}, ...(isPair ? [when, ...heads] : [el("th", { scope: "col" }, "curve"), when]))),
     el("tbody", {}, ...rows.map(({ row }) => row)),
   );
-  const extra = ordered.length - first.size;
-  const more = button("", "c-more", () => store.update({ do: "open", key: moreKey }));
+  const more = button(`${extra} more`, "c-more", () => store.update({ do: "open", key: moreKey }));
   more.hidden = extra <= 0;
   const host = el("div", { class: "c-legend-host" }, table, more);
   roving(table, "button.c-curve");

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { byImportance, gapText, spanText, windowOf } from "../bands.js";
 import { countText } from "../events.js";
 import { chipsOf } from "../filterbar.js";
-import { filterOf, fitsDims, fitsEvent, fittingEvents, isSet, samePeer } from "../filters.js";
+import { filterOf, fitsDims, fitsEvent, fittingEvents, hasId, isSet, samePeer } from "../filters.js";
 import { laneText, nextStretch, stretchText } from "../lanes.js";
 import { NO_FILTER } from "../state.js";
 
@@ -70,6 +70,11 @@ test("an element filters by what it says, a task by itself rather than by its pr
   assert.ok(!isSet(NO_FILTER, set));
   assert.ok(!isSet(NO_FILTER, {}));
   assert.deepEqual(filterOf({ ...NOTHING, trace: 1, call: ["read"] }), { call: "read" });
+});
+
+test("an id without a thread is any event that was complete then", () => {
+  assert.ok(hasId(EVENT, "150-7") && hasId(EVENT, "150-0"));
+  assert.ok(!hasId(EVENT, "150-8") && !hasId(EVENT, "15-0") && !hasId(EVENT, "1500-0"));
 });
 
 test("events of two traces are in one order", () => {
