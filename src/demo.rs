@@ -1,15 +1,18 @@
 //! `ctrace demo`: the whole story in a minute. A shop opens, its payment service fails and comes back; meanwhile
 //! checkout is recorded, from outside. Everything said afterwards is read from the trace.
 
+use crate::diff::ProfileName;
 use crate::exit::{Exit, Failure};
+use crate::gathered::Gathered;
 use crate::output::{Output, Shape, Style};
 use crate::perform::{self, Options};
-use crate::{diff, record, replay, signals, units};
+use crate::{diff, record, replay, signals, units, zone};
 use anyhow::{Context, anyhow};
 use ctrace_analysis::{Finding, Level};
-use ctrace_format::{Trace, TraceFile};
+use ctrace_format::{OutFile, Taken, Trace, TraceFile};
 use ctrace_recorder::privilege::Whose;
 use ctrace_recorder::{Config, Ended, Recorder, Recording, Target};
+use ctrace_report::html::page;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -137,16 +140,17 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
     if !args.json {
         diff::print(&trace_path, replay_path, &performed.report, out)?;
     }
+    let report = report(&dir, &trace_path, replay_path, out)?;
     if args.json {
         out.json(
             Shape::Demo,
             json!({
-                "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json(),
+                "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json(), "report": report,
                 "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
             }),
         )?;
     }
-    files(&dir, &trace_path, replay_path, began, out);
+    files(&dir, &trace_path, replay_path, &report, began, out);
     Ok(performed.exit())
 }
 
@@ -159,7 +163,20 @@ fn step(out: &mut Output, number: u32, text: &str) {
     ));
 }
 
-fn files(dir: &Path, trace: &Path, replay: Option<&Path>, began: Instant, out: &mut Output) {
+/// Writes the report of the incident and of its replay.
+fn report(dir: &Path, trace: &Path, replay: Option<&Path>, out: &mut Output) -> Result<PathBuf, Failure> {
+    let paths = std::iter::once(trace).chain(replay);
+    let files = paths
+        .map(|path| Ok((path.to_owned(), TraceFile::open(path)?)))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let gathered = Gathered::of(files, ProfileName::Auto, out)?;
+    let html =
+        gathered.show(Some("the incident of the demo"), zone::here(out), |incident| page(incident).html);
+    let file = OutFile::create(&dir.join("incident.html"), &Taken::Next)?;
+    Ok(file.write_whole(html.as_bytes())?)
+}
+
+fn files(dir: &Path, trace: &Path, replay: Option<&Path>, report: &Path, began: Instant, out: &mut Output) {
     let took = units::duration(began.elapsed().as_millis() as u64 * 1_000_000);
     out.say(&format!("done in {took}; it left these files:"));
     let shop = dir.join("shop");
@@ -172,6 +189,7 @@ fn files(dir: &Path, trace: &Path, replay: Option<&Path>, began: Instant, out: &
         let command = out.paint().paint(Style::Dim, &format!("try: {command}"));
         out.say(&format!("  {:<44} {what:<16} {command}", path.display()));
     }
+    out.say(&format!("the report: {}", report.display()));
 }
 
 /// What happened, in words, from the trace alone.

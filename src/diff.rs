@@ -114,7 +114,18 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     if let Some(file) = markdown_file {
         file.write_whole(markdown(&args.a, &reports).as_bytes())?;
     }
+    if !args.json {
+        say_next(&args.a, reports.iter().map(|(b, _)| b.as_path()), out);
+    }
     Ok(worst(reports.iter().map(|(_, r)| r.verdict)))
+}
+
+/// Names the command that shows the same as a report. What came through a pipe cannot be read again.
+pub(crate) fn say_next<'a>(a: &'a Path, others: impl Iterator<Item = &'a Path>, out: &mut Output) {
+    let paths: Vec<&Path> = std::iter::once(a).chain(others).collect();
+    if paths.iter().all(|path| path.exists()) {
+        out.say(&format!("next: {}", ctrace_report::incident::report_command(&paths)));
+    }
 }
 
 /// Makes a file that is written at the end. An earlier one of its kind, which begins like this, is replaced.

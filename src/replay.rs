@@ -134,6 +134,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         out.json(Shape::Replay, performed.json())?;
     } else {
         diff::print(&args.file, performed.recording.as_deref(), &performed.report, out)?;
+        diff::say_next(&args.file, performed.recording.as_deref().into_iter(), out);
     }
     Ok(performed.exit())
 }

@@ -226,10 +226,8 @@ pub(super) fn report(
         out.say(&format!("the command {how}; its status is passed on"));
     }
     if stats.calls > 0 && !is_stream {
-        let next = match noted.dumps.first().map_or(&outcome.file.path, |dump| &dump.file.path) {
-            file if stats.failures > 0 => format!("ctrace events {} --failed", file.display()),
-            file => format!("ctrace info {}", file.display()),
-        };
+        let file = noted.dumps.first().map_or(&outcome.file.path, |dump| &dump.file.path);
+        let next = ctrace_report::incident::report_command(&[file]);
         out.say(&format!("next: {next}"));
     }
     if args.json {

@@ -6,6 +6,7 @@
 
 mod answered;
 mod bad_input;
+mod bundle;
 mod containerd;
 mod diff;
 mod evidence;

@@ -46,6 +46,7 @@ fn every_object_of_every_command_has_a_schema() {
         &["diff", "--json", &trace, &trace, &replayed],
         &["replay", "--json", "--dry-run", &trace],
         &["report", "--json", &trace, "--diff", &replayed],
+        &["bundle", "--json", &trace, "-o", &at("small.zip")],
         &["redact", "--json", &trace, "-o", &at("redacted.ctr")],
         &["repair", "--json", &partial, "-o", &at("repaired.ctr")],
         &["export", "--json", "--format", "perfetto", &trace, "-o", &at("small.pftrace")],

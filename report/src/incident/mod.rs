@@ -12,6 +12,7 @@ mod shell;
 pub(crate) mod words;
 
 pub use markdown::{MARKDOWN_BEGINS, markdown};
+pub use shell::report_command;
 
 pub(crate) use compare::{ErrorPair, errors, twin};
 pub(crate) use facts::{Fact, facts};

@@ -88,10 +88,16 @@ pub(crate) fn commands(incident: &Incident) -> Vec<Command> {
 }
 
 fn report(incident: &Incident) -> String {
+    let paths: Vec<&Path> = incident.traces.iter().map(|traced| traced.path).collect();
+    report_command(&paths)
+}
+
+/// The command that makes a report of a recording, the first, and of the runs that it is compared with.
+pub fn report_command(paths: &[&Path]) -> String {
     let mut line = String::from("ctrace report");
-    for (at, traced) in incident.traces.iter().enumerate() {
+    for (at, path) in paths.iter().enumerate() {
         line.push_str(if at == 0 { " " } else { " --diff " });
-        line.push_str(&of(traced));
+        line.push_str(&file(path));
     }
     line
 }
