@@ -136,6 +136,8 @@ fn write(
         text("report.html", "the report", gathered.show(title, zone, |incident| page(incident).html)),
         text("report.md", "the report in short", gathered.show(title, zone, markdown)),
     ];
+    let info = gathered.traces.first().map(info);
+    // Readers of one file share its position: from here on nothing else reads the traces.
     let mut readers = contents.iter().map(TraceFile::content).collect::<Result<Vec<_>, _>>()?;
     let mut names = Names::default();
     for ((read, file), reader) in gathered.traces.iter().zip(contents).zip(&mut readers) {
@@ -146,8 +148,8 @@ fn write(
             content: Content::Trace(reader, file.bytes()?),
         });
     }
-    if let Some(first) = gathered.traces.first() {
-        members.push(text("info.json", "what info says of the recording", info(first)));
+    if let Some(info) = info {
+        members.push(text("info.json", "what info says of the recording", info));
     }
     for (at, report) in gathered.reports.iter().enumerate() {
         let line = Document::of_report(report).into_line();

@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, DateTime, ZipWriter};
@@ -102,7 +103,7 @@ fn hashed(mut from: impl Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) ->
     let mut buffer = vec![0; 256 << 10];
     loop {
         match from.read(&mut buffer) {
-            Ok(0) => return Ok((bytes, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())),
+            Ok(0) => return Ok((bytes, hex(&hash.finalize()))),
             Ok(n) => {
                 hash.update(&buffer[..n]);
                 each(&buffer[..n])?;
@@ -112,6 +113,13 @@ fn hashed(mut from: impl Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) ->
             Err(error) => return Err(error),
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 /// SHA-256 of what can be read, in hexadecimal digits.

@@ -110,15 +110,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         None => super::build()?,
     };
     let dir = tempfile::tempdir().context("making a directory for recordings")?;
-    let traces = match &args.trace {
-        Some(file) => vec![given(&ctrace, file)?],
-        None => {
-            let most = if args.quick { 1_000_000 } else { 10_000_000 };
-            [most / 100, most / 10, most]
-                .into_iter()
-                .map(|calls| recorded(&ctrace, dir.path(), calls))
-                .collect::<Result<Vec<_>>>()?
-        }
+    let traces = if let Some(file) = &args.trace {
+        vec![given(&ctrace, file)?]
+    } else {
+        let most = if args.quick { 1_000_000 } else { 10_000_000 };
+        [most / 100, most / 10, most]
+            .into_iter()
+            .map(|calls| recorded(&ctrace, dir.path(), calls))
+            .collect::<Result<Vec<_>>>()?
     };
     let mut lines = Vec::new();
     for command in COMMANDS.iter().filter(|c| args.only.as_ref().is_none_or(|o| c.name.contains(o.as_str())))
