@@ -140,7 +140,9 @@ export function mountBands(app, index, widthOf) {
     const rows = onRows(items, MOST_ROWS, 3);
     const used = Math.max(0, ...rows.map((row) => row + 1));
     labels.style.height = `${used * ROW_HEIGHT}px`;
-    for (const { label } of made.values()) label.hidden = true;
+    const placed = new Set(items.filter((_, at) => (rows[at] ?? -1) >= 0).map(({ span }) => span));
+    // One that stays is not hidden even for a moment: it would lose the keyboard.
+    for (const [span, { label }] of made) if (!placed.has(span)) label.hidden = true;
     for (const [at, { span, begin, end, x, width: wide }] of items.entries()) {
       const row = rows[at] ?? -1;
       if (row < 0) continue;
