@@ -28,6 +28,8 @@ const HERE: &str = "
 
 /// Walks until the end of the page.
 pub(crate) fn walk(browser: &Browser) {
+    // A page that glides to what has the keyboard is looked at before it is there.
+    browser.run("document.documentElement.style.scrollBehavior = 'auto'");
     let wanted = browser.number(REACHABLE) as usize;
     let mut seen = BTreeSet::new();
     for _ in 0..wanted + 10 {
@@ -52,4 +54,18 @@ fn every_control_is_reached_by_the_tab_key_and_is_seen() {
     let Some((browser, _)) = opened(&[], "#call=connect") else { return };
     walk(&browser);
     assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+fn what_has_the_keyboard_keeps_it_when_all_is_drawn_anew() {
+    let Some((browser, _)) = opened(&[], "") else { return };
+    for selector in [".c-span", ".c-plot", ".c-curve", ".lanes .c-row-list", "#events-list .c-row-list"] {
+        browser.focus(selector);
+        browser.resize(1000, 800);
+        browser.prefer("dark");
+        browser.resize(1280, 900);
+        browser.prefer("light");
+        let is_there = "return document.activeElement === document.querySelector(arguments[0])";
+        assert_eq!(browser.run_with(is_there, &serde_json::json!([selector])), true, "{selector}");
+    }
 }

@@ -3,7 +3,6 @@
 use crate::driver::Browser;
 use crate::fixture::opened;
 use crate::tools;
-use std::path::Path;
 use std::process::Command;
 
 /// How many colours a canvas has: a blank one has one.
@@ -201,5 +200,4 @@ fn a_redraw_is_measured() {
             return took[20];
         })()";
     println!("figure: median of a redraw after a zoom, plots in sight: {:.1} ms", browser.number(script));
-    let _: &Path = tools::folder();
 }

@@ -105,6 +105,24 @@ export function mountBands(app, index, widthOf) {
   );
   const measure = document.createElement("canvas").getContext("2d");
 
+  // A label stays the same element: it may have the keyboard.
+  /** @type {Map<Span, { label: HTMLButtonElement, bar: HTMLElement }>} */
+  const made = new Map();
+  const labelOf = (/** @type {Span} */ span) => {
+    const known = made.get(span);
+    if (known !== undefined) return known;
+    const label = button(spanText(span), `c-span c-span-${span.kind}`, () => {
+      const window = windowOf(span, shownRange(store.get()));
+      store.update({ do: "brush", from: window.from, to: window.to });
+    });
+    label.title = spanText(span);
+    const bar = el("span", { class: "c-span-extent", "aria-hidden": "true" });
+    label.append(bar);
+    labels.append(label);
+    made.set(span, { label, bar });
+    return { label, bar };
+  };
+
   const drawLabels = (/** @type {State} */ state) => {
     const width = widthOf();
     const view = shownRange(state);
@@ -117,27 +135,22 @@ export function mountBands(app, index, widthOf) {
       const room = Math.min(measure?.measureText(text.slice(0, 80)).width ?? 0, WIDEST_LABEL) + 16;
       const [begin, end] = [Math.max(time.x(span.from_ns), x0), Math.min(time.x(span.to_ns), x1)];
       const wide = Math.min(Math.max(end - begin, room), x1 - x0);
-      return { span, text, begin, end, x: Math.max(Math.min(begin, x1 - wide), x0), width: wide };
+      return { span, begin, end, x: Math.max(Math.min(begin, x1 - wide), x0), width: wide };
     });
     const rows = onRows(items, MOST_ROWS, 3);
     const used = Math.max(0, ...rows.map((row) => row + 1));
     labels.style.height = `${used * ROW_HEIGHT}px`;
-    labels.replaceChildren(
-      ...items.flatMap(({ span, text, begin, end, x, width: wide }, at) => {
-        const row = rows[at] ?? -1;
-        if (row < 0) return [];
-        const label = button(text, `c-span c-span-${span.kind}`, () => {
-          const window = windowOf(span, shownRange(store.get()));
-          store.update({ do: "brush", from: window.from, to: window.to });
-        });
-        label.title = text;
-        Object.assign(label.style, { left: `${x}px`, width: `${wide}px`, top: `${row * ROW_HEIGHT}px` });
-        const bar = el("span", { class: "c-span-extent", "aria-hidden": "true" });
-        Object.assign(bar.style, { left: `${begin - x}px`, width: `${Math.max(end - begin, 3)}px` });
-        label.append(bar);
-        return [label];
-      }),
-    );
+    const placed = new Set(items.filter((_, at) => (rows[at] ?? -1) >= 0).map(({ span }) => span));
+    // One that stays is not hidden even for a moment: it would lose the keyboard.
+    for (const [span, { label }] of made) if (!placed.has(span)) label.hidden = true;
+    for (const [at, { span, begin, end, x, width: wide }] of items.entries()) {
+      const row = rows[at] ?? -1;
+      if (row < 0) continue;
+      const { label, bar } = labelOf(span);
+      label.hidden = false;
+      Object.assign(label.style, { left: `${x}px`, width: `${wide}px`, top: `${row * ROW_HEIGHT}px` });
+      Object.assign(bar.style, { left: `${begin - x}px`, width: `${Math.max(end - begin, 3)}px` });
+    }
     const hidden = shown.length - rows.filter((row) => row >= 0).length;
     const ticks = minor.filter((span) => span.to_ns >= view.from && span.from_ns <= view.to).length;
     const parts = [

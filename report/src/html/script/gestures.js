@@ -8,12 +8,18 @@ import { shownRange, chosenRange, cursorOf } from "./state.js";
 const CLICK_PX = 4;
 
 /**
- * Whether a pointer was moved. A browser tells of a resting one too, when the page moves under it; that one must not
- * take from the keyboard what it chose.
- * @param {PointerEvent} event
+ * Tells whether a pointer was moved since the last time. A browser tells of a resting one too, when the page moves under
+ * it; that one must not take from the keyboard what it chose.
+ * @returns {(event: PointerEvent) => boolean}
  */
-export function isMoved(event) {
-  return event.movementX !== 0 || event.movementY !== 0;
+export function movement() {
+  let last = "";
+  return (event) => {
+    const at = `${event.screenX} ${event.screenY}`;
+    const isMoved = at !== last;
+    last = at;
+    return isMoved;
+  };
 }
 
 /**
@@ -25,6 +31,7 @@ export function isMoved(event) {
 export function pointerBrush(element, store, timeAt) {
   /** @type {{ x: number, at: number, isBrush: boolean } | null} */
   let began = null;
+  const isMoved = movement();
   const xOf = (/** @type {PointerEvent | WheelEvent} */ event) => event.clientX - element.getBoundingClientRect().left;
   element.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
@@ -36,7 +43,7 @@ export function pointerBrush(element, store, timeAt) {
     if (began !== null && (began.isBrush || Math.abs(x - began.x) >= CLICK_PX)) {
       began.isBrush = true;
       store.update({ do: "brush", from: began.at, to: timeAt(x) });
-    } else if (event.pointerType !== "touch" && isMoved(event)) {
+    } else if (isMoved(event) && event.pointerType !== "touch") {
       store.update({ do: "hover", at: Math.round(timeAt(x)) });
     }
   });

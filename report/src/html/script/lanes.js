@@ -5,7 +5,7 @@ import { dataTable, MOST_ROWS } from "./datatable.js";
 import { button, canvas, el, setAttributes, setText, sized } from "./dom.js";
 import { fitted, hatch } from "./draw.js";
 import { fitsDims } from "./filters.js";
-import { isMoved } from "./gestures.js";
+import { movement } from "./gestures.js";
 import { durationText, grouped, momentText, rangeText, shortened } from "./numbers.js";
 import { chosenRange, cursorOf } from "./state.js";
 import { timeTicks } from "./ticks.js";
@@ -275,8 +275,9 @@ export function mountLanes(host, index, app) {
     const at = Math.round(from + (event.offsetX / Math.max(surface.clientWidth, 1)) * (to - from));
     return lane === undefined ? null : { lane, at };
   };
+  const isMoved = movement();
   list.host.addEventListener("pointermove", (event) => {
-    const found = event.pointerType === "touch" || !isMoved(event) ? null : laneAt(event);
+    const found = !isMoved(event) || event.pointerType === "touch" ? null : laneAt(event);
     if (found === null) return;
     store.update({ do: "lane", lane: { trace: index, tid: found.lane.tid, at: found.at } });
     store.update({ do: "hover", at: found.at });

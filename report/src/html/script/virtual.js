@@ -70,7 +70,9 @@ export function rowList({ label, id, rowHeight, most, fill, choose, key }) {
   host.addEventListener("scroll", place, { passive: true });
   host.addEventListener("click", (event) => {
     const element = event.target instanceof Element ? event.target.closest("[data-row]") : null;
-    if (element instanceof HTMLElement) choose(Number(element.dataset["row"]), true);
+    if (!(element instanceof HTMLElement)) return;
+    active = Number(element.dataset["row"]);
+    choose(active, true);
   });
   host.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || count === 0) return;
@@ -79,6 +81,8 @@ export function rowList({ label, id, rowHeight, most, fill, choose, key }) {
     if (step !== undefined) {
       const next = active < 0 && step > 0 && step < count ? 0 : Math.min(Math.max(active + step, 0), count - 1);
       event.preventDefault();
+      // The next key may come before the next frame.
+      active = next;
       choose(next, false);
     } else if ((event.key === "Enter" || event.key === " ") && active >= 0) {
       event.preventDefault();
