@@ -1,4 +1,4 @@
-//! A small WebDriver client: what these tests need of <https://www.w3.org/TR/webdriver2/>, over HTTP on the loopback.
+//! A small `WebDriver` client: what these tests need of <https://www.w3.org/TR/webdriver2/>, over HTTP on the loopback.
 
 use crate::tools;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How long a page may take to become what a test waits for, before the test says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The key by which WebDriver marks an element.
+/// The key by which `WebDriver` marks an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Keys that have no character.
@@ -77,8 +77,10 @@ impl Browser {
             "goog:chromeOptions": {"args": args, "binary": tools::find("chromium")},
         }}});
         let answer = browser.request("POST", "/session", &wanted);
-        browser.session =
-            answer["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {answer}")).to_owned();
+        answer["sessionId"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no session: {answer}"))
+            .clone_into(&mut browser.session);
         Some(browser)
     }
 

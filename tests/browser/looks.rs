@@ -59,11 +59,8 @@ fn every_panel_is_drawn_light_and_dark() {
     assert_eq!(browser.text(ground), white);
     browser.open(&page, "");
     assert_eq!(browser.console(), Vec::<String>::new());
-    assert_eq!(
-        browser.number("return performance.getEntriesByType('resource').length"),
-        0.0,
-        "nothing is loaded"
-    );
+    let loaded = browser.number("return performance.getEntriesByType('resource').length");
+    assert!(loaded < 0.5, "nothing is loaded, and not {loaded}");
 }
 
 #[test]
