@@ -1,4 +1,4 @@
-//! What cannot be said of a trace that lacks something as a whole.
+//! The commands and metrics that a trace rules out because it lacks something as a whole.
 
 use ctrace_format::Lack;
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ pub struct RuledOut {
     pub why: String,
 }
 
-/// What a trace that lacks these rules out, against a recording.
+/// The commands and metrics that a trace with these lacks rules out, against a recording.
 pub fn ruled_out(lacks: &[Lack]) -> Vec<RuledOut> {
     let whole = |command, why: &str| RuledOut { command, metrics: Vec::new(), why: why.to_owned() };
     let mut out = Vec::new();

@@ -162,7 +162,7 @@ pub struct Missing {
     pub unread: u64,
     /// Parts of the file that could not be read.
     pub damaged: u64,
-    /// What an imported trace lacks as a whole.
+    /// The things that an imported trace lacks as a whole.
     #[serde(skip)]
     pub lacks: Vec<Lack>,
 }

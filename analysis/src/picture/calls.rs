@@ -44,7 +44,7 @@ impl Group {
     }
 }
 
-/// What is known of a number.
+/// The facts about a call number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Info {
     /// Its position among those that were seen.

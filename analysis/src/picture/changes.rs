@@ -7,7 +7,7 @@ use crate::{Finding, Level};
 
 /// Changes that are told.
 const SHOWN: usize = 12;
-/// Of one panel at one moment.
+/// The most changes of one panel at one moment.
 const ALIKE: usize = 2;
 /// A curve is looked at in so many parts: fine ones, and where these tell nothing, coarse ones.
 const PARTS: [usize; 2] = [240, 60];
@@ -174,7 +174,7 @@ fn told(
         if let Some(found) = finding.filter(|found| grid.bin(found.from_ns).abs_diff(bin) <= 1) {
             at_ns = found.from_ns;
         }
-        // That something is over is worth less than that it began.
+        // The end of something is worth less than its beginning.
         let is_over = after < before && is_bad(kind, &curve.name);
         let worth = importance
             * effect.abs()
@@ -268,7 +268,7 @@ fn sentence(kind: PanelKind, curve: &Curve, before: f64, after: f64, at_ns: u64)
     format!("{} {way} from {before} to {after} at {}", subject(kind, &curve.name), words::at(at_ns))
 }
 
-/// What a curve is about.
+/// The subject of a curve.
 fn subject(kind: PanelKind, name: &str) -> String {
     let (first, rest) = name.split_once(' ').unwrap_or((name, ""));
     match kind {

@@ -84,7 +84,7 @@ pub(super) struct Conn {
     pub(super) edge: Option<u32>,
 }
 
-/// What the kernel told of a connection.
+/// The kernel's own words about a connection: its states and samples.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Kernel {
     pub(super) srtt_us: u32,

@@ -1,4 +1,4 @@
-//! What went between the ends of connections, summed up.
+//! The traffic between the ends of connections, summed up.
 
 use super::quantiles::Histogram;
 use crate::findings::people::RoleId;
@@ -22,7 +22,7 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
-    /// That of a socket.
+    /// The protocol of a socket.
     pub(super) const fn of(family: u32, kind: u32) -> Option<Self> {
         match (family, kind) {
             (AF_UNIX, _) => Some(Self::Unix),
