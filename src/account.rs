@@ -19,6 +19,11 @@ pub(crate) fn kept(trace: &Trace) -> Option<Account> {
     serde_json::from_str(&kept.json).ok()
 }
 
+/// The account that was kept, or a new one.
+pub(crate) fn of(path: &Path, trace: &Trace) -> Result<Account, Failure> {
+    kept(trace).map_or_else(|| anew(path, trace), Ok)
+}
+
 /// An account as a trace keeps it.
 pub(crate) fn to_keep(account: &Account) -> Option<ctrace_format::Account> {
     let json = serde_json::to_string(account).ok()?;

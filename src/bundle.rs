@@ -1,8 +1,7 @@
 //! `ctrace bundle`: a trace with its report, as one archive to attach to a postmortem.
 
-use crate::diff::ProfileName;
 use crate::exit::{Exit, Failure};
-use crate::gathered::{Gathered, Read};
+use crate::gathered::{About, Gathered, Read};
 use crate::output::{Document, Output, Shape};
 use crate::redact::Redact;
 use crate::{units, zone};
@@ -28,23 +27,14 @@ Examples:
   ctrace bundle incident.ctr --diff incident.replay.ctr -o incident.zip
   ctrace info incident.zip; ctrace diff incident.zip incident.zip/incident.replay.ctr")]
 pub(crate) struct Args {
-    /// The trace
-    file: PathBuf,
-    /// Compare it with this run, and take both; may be given several times
-    #[arg(long, value_name = "FILE")]
-    diff: Vec<PathBuf>,
+    #[command(flatten)]
+    about: About,
     /// The archive to write [default: the trace's name with .zip]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
     /// What the traces in it, and all that is made of them, may tell [default: as they are]
     #[arg(long, value_name = "POLICY")]
     redact: Option<Redact>,
-    /// The title of the report [default: the trace's name]
-    #[arg(long, value_name = "TEXT")]
-    title: Option<String>,
-    /// What the other run is: a replay must do everything again, a real program the same on the whole
-    #[arg(long, value_name = "KIND", default_value = "auto")]
-    profile: ProfileName,
     /// Replace a file of that name, if it is yours; without this, the next free name is taken
     #[arg(long)]
     force: bool,
@@ -74,21 +64,20 @@ ctrace reads the recording inside the archive; nothing has to be unpacked:
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let zone = zone::here(out);
-    let paths: Vec<PathBuf> = std::iter::once(&args.file).chain(&args.diff).cloned().collect();
-    let files = paths.iter().map(|path| TraceFile::open(path)).collect::<Result<Vec<_>, _>>()?;
-    let output = args.output.clone().unwrap_or_else(|| beside(&args.file));
-    crate::keep_inputs(&files.iter().collect::<Vec<_>>(), &output)?;
+    let mut files = args.about.open()?;
+    let output = args.output.clone().unwrap_or_else(|| beside(&args.about.file));
+    crate::keep_inputs(&files.iter().map(|(_, file)| file).collect::<Vec<_>>(), &output)?;
     let written = crate::output(&output, &crate::taken(args.force), out)?;
     let dir = tempfile::tempdir().map_err(Failure::from)?;
     crate::give_up(&[&output, dir.path()])?;
-    let files = match args.redact {
-        Some(policy) => redacted(files, policy, dir.path())?,
-        None => files,
-    };
-    let contents = files.iter().map(TraceFile::again).collect::<Result<Vec<_>, _>>()?;
-    let gathered = Gathered::of(paths.into_iter().zip(files).collect(), args.profile, out)?;
-    let path = write(args, &gathered, &contents, zone, written)?;
-    let (word, sentence) = gathered.show(args.title.as_deref(), zone, first_sentence);
+    if let Some(policy) = args.redact {
+        files = redacted(files, policy, dir.path())?;
+    }
+    let contents: Vec<TraceFile> = files.iter().map(|(_, file)| file.clone()).collect();
+    let title = args.about.title.as_deref();
+    let gathered = Gathered::of(files, args.about.profile, out)?;
+    let path = write(title, &gathered, &contents, zone, written)?;
+    let (word, sentence) = gathered.show(title, zone, first_sentence);
     let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
     out.say(&format!("{word}: {sentence}"));
     out.say(&format!("{}: {}", path.display(), units::bytes(bytes)));
@@ -105,26 +94,29 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 /// Copies that tell no more than the policy allows, with the same pseudonyms in all of them.
-fn redacted(files: Vec<TraceFile>, policy: Redact, dir: &Path) -> Result<Vec<TraceFile>, Failure> {
+fn redacted(
+    files: Vec<(PathBuf, TraceFile)>,
+    policy: Redact,
+    dir: &Path,
+) -> Result<Vec<(PathBuf, TraceFile)>, Failure> {
     let redaction = Redaction::new(policy.into()).map_err(crate::redact::failure)?;
     let mut copies = Vec::new();
-    for (at, file) in files.into_iter().enumerate() {
+    for (at, (name, file)) in files.into_iter().enumerate() {
         let path = dir.join(format!("{at}.ctr"));
         let copy = OutFile::create(&path, &Taken::Next)?;
         let report = redaction.redact(file, copy).map_err(crate::redact::failure)?;
-        copies.push(TraceFile::open(&report.finished.path)?);
+        copies.push((name, TraceFile::open(&report.finished.path)?));
     }
     Ok(copies)
 }
 
 fn write(
-    args: &Args,
+    title: Option<&str>,
     gathered: &Gathered,
     contents: &[TraceFile],
     zone: Zone,
     to: OutFile,
 ) -> Result<PathBuf, Failure> {
-    let title = args.title.as_deref();
     let text = |name: &str, what: &'static str, text: String| Member {
         name: name.to_owned(),
         what,
@@ -136,9 +128,7 @@ fn write(
         text("report.html", "the report", gathered.show(title, zone, |incident| page(incident).html)),
         text("report.md", "the report in short", gathered.show(title, zone, markdown)),
     ];
-    let info = gathered.traces.first().map(info);
-    // Readers of one file share its position: from here on nothing else reads the traces.
-    let mut readers = contents.iter().map(TraceFile::content).collect::<Result<Vec<_>, _>>()?;
+    let mut readers: Vec<_> = contents.iter().map(TraceFile::content).collect();
     let mut names = Names::default();
     for ((read, file), reader) in gathered.traces.iter().zip(contents).zip(&mut readers) {
         members.push(Member {
@@ -148,8 +138,8 @@ fn write(
             content: Content::Trace(reader, file.bytes()?),
         });
     }
-    if let Some(info) = info {
-        members.push(text("info.json", "what info says of the recording", info));
+    if let Some(first) = gathered.traces.first() {
+        members.push(text("info.json", "what info says of the recording", info(first)));
     }
     for (at, report) in gathered.reports.iter().enumerate() {
         let line = Document::of_report(report).into_line();

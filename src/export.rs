@@ -5,7 +5,7 @@ mod tables;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output, Shape};
-use crate::serve::{PERFETTO_PORT, PERFETTO_UI, Served, Server};
+use crate::serve::Server;
 use crate::{account, units, zone};
 use ctrace_format::{Filter, OutFile, ReadError, Sink, Trace, TraceFile};
 use ctrace_report::Paint;
@@ -17,7 +17,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Write a trace in a format that other tools read.
 #[derive(Debug, clap::Args)]
@@ -243,8 +242,13 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         let Target::File(made) = target else {
             return Err(Failure::say(Exit::Usage, "an archive is no stream: name a file, -o pair.tar"));
         };
-        let (done, path) = pair::write(args, (file, other), made, out)?;
-        summarise(args, format, &done, Some(&path), out)?;
+        let with = args.with.clone().unwrap_or_default();
+        let directory = made.path().parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = directory.to_owned();
+        let mut sink = BufWriter::with_capacity(BLOCK, Whole(Some(made)));
+        let done = pair::write(((path, file), (&with, other)), &directory, &mut sink, out)?;
+        let whole = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
+        summarise(args, format, &done, Some(&whole.finish()?), out)?;
         return Ok(Exit::Done);
     }
     let trace = crate::read(file, out)?;
@@ -270,36 +274,28 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// How long a browser is waited for.
-const PATIENCE: Duration = Duration::from_secs(600);
-
 /// Hands the timeline to Perfetto's page, from a file without a name.
 fn serve(args: &Args, path: &Path, zone: Zone, out: &mut Output) -> Result<Exit, Failure> {
-    let trace = crate::open(path, out)?;
-    let filter = filter(args, &trace, zone)?;
-    let mut name = path.file_stem().unwrap_or("trace".as_ref()).to_string_lossy().into_owned();
-    name.push_str(Format::Perfetto.ending());
-    let server = Server::bind(PERFETTO_PORT, &name).map_err(|error| {
-        let what = format!("port {PERFETTO_PORT} of 127.0.0.1, the only one that Perfetto's page may ask");
-        Failure::new(Exit::Host, anyhow::Error::new(error).context(what))
-            .fix("end what has the port, often a trace_processor or another --serve; or write a file and open it there")
-    })?;
-    let window_ns = (args.since.is_some() || args.until.is_some()).then(|| {
-        let start_ns = trace.header().start_boottime_ns;
-        let to_ns = filter.to_ns.unwrap_or_else(|| trace.end_ns());
-        (start_ns.saturating_add(filter.from_ns.unwrap_or(0)), start_ns.saturating_add(to_ns))
-    });
+    let file = TraceFile::open(path)?;
+    let server = Server::for_perfetto(path, Format::Perfetto.ending())?;
     let mut sink = BufWriter::with_capacity(BLOCK, tempfile::tempfile()?);
-    timeline(args, &trace, filter, &mut sink)?;
+    crate::give_up(&[])?;
+    let trace = crate::read(file, out)?;
+    let filter = filter(args, &trace, zone)?;
+    let window_ns = (args.since.is_some() || args.until.is_some()).then(|| {
+        let to_ns = filter.to_ns.unwrap_or_else(|| trace.end_ns());
+        clock(&trace, (filter.from_ns.unwrap_or(0), to_ns))
+    });
+    timeline(&account::of(path, &trace)?.findings, &trace, filter, &mut sink)?;
     let file = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
-    out.data(&server.in_perfetto(window_ns))?;
-    out.flush()?;
-    out.say("open this address in a browser of this machine; it is handed out once, and nothing leaves the machine");
-    let served = Served { content_type: "application/octet-stream", origin: Some(PERFETTO_UI), file: &file };
-    server.serve_once(&served, PATIENCE).map_err(|error| {
-        Failure::new(Exit::Output, anyhow::Error::new(error).context("serving the timeline"))
-    })?;
+    server.show_in_perfetto(&file, window_ns, out)?;
     Ok(Exit::Done)
+}
+
+/// A window, ns since the start of the trace, on the clock of its timeline.
+pub(crate) fn clock(trace: &Trace, (from_ns, to_ns): (u64, u64)) -> (u64, u64) {
+    let start_ns = trace.header().start_boottime_ns;
+    (start_ns.saturating_add(from_ns), start_ns.saturating_add(to_ns))
 }
 
 fn filter(args: &Args, trace: &Trace, zone: Zone) -> Result<Filter, Failure> {
@@ -322,7 +318,7 @@ fn write(
     sink: &mut dyn Write,
 ) -> Result<Done, Failure> {
     match format {
-        Format::Perfetto => timeline(args, trace, filter, sink),
+        Format::Perfetto => timeline(&account::of(&args.file()?, trace)?.findings, trace, filter, sink),
         _ => jsonl(trace, &filter, sink),
     }
 }
@@ -354,22 +350,38 @@ fn jsonl(trace: &Trace, filter: &Filter, sink: &mut dyn Write) -> Result<Done, F
     Ok(done)
 }
 
-/// What went wrong, as the recorder kept it or worked out anew.
-fn findings(file: &Path, trace: &Trace) -> Result<Vec<ctrace_analysis::Finding>, Failure> {
-    let account = match account::kept(trace) {
-        Some(account) => account,
-        None => account::anew(file, trace)?,
-    };
-    Ok(account.findings)
-}
-
-fn timeline(args: &Args, trace: &Trace, filter: Filter, sink: &mut dyn Write) -> Result<Done, Failure> {
-    let findings = findings(&args.file()?, trace)?;
-    let export = perfetto::Export { trace, findings: &findings, moments: &[], filter };
+/// Writes the timeline of a trace.
+fn timeline(
+    findings: &[ctrace_analysis::Finding],
+    trace: &Trace,
+    filter: Filter,
+    sink: &mut dyn Write,
+) -> Result<Done, Failure> {
+    let export = perfetto::Export { trace, findings, moments: &[], filter };
     let written = perfetto::write(&export, sink)?;
     let mut done = Done::default();
     done.add(&written);
     Ok(Done { more: vec![("flows", json!(written.flows)), ("findings", json!(findings.len()))], ..done })
+}
+
+/// The timelines of a trace, or of a recording and its replay, in a file without a name.
+///
+/// # Errors
+/// When a trace cannot be read, or the disk is full.
+pub(crate) fn unnamed(
+    of: (&Path, TraceFile),
+    with: Option<(&Path, TraceFile)>,
+    out: &mut Output,
+) -> Result<std::fs::File, Failure> {
+    let mut sink = BufWriter::with_capacity(BLOCK, tempfile::tempfile()?);
+    match with {
+        Some(with) => drop(pair::write((of, with), &std::env::temp_dir(), &mut sink, out)?),
+        None => {
+            let trace = crate::read(of.1, out)?;
+            timeline(&account::of(of.0, &trace)?.findings, &trace, Filter::default(), &mut sink)?;
+        }
+    }
+    Ok(sink.into_inner().map_err(io::IntoInnerError::into_error)?)
 }
 
 fn summarise(

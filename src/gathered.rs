@@ -13,6 +13,30 @@ use ctrace_report::text::when::Zone;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
+/// Which traces it is about, as arguments of a command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct About {
+    /// The trace
+    pub(crate) file: PathBuf,
+    /// Compare it with this run, and show both; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) diff: Vec<PathBuf>,
+    /// The title of the report [default: the trace's name]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
+    /// What the other run is: a replay must do everything again, a real program the same on the whole
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub(crate) profile: ProfileName,
+}
+
+impl About {
+    /// Opens the traces, the recording first, each with the path by which it is called.
+    pub(crate) fn open(&self) -> Result<Vec<(PathBuf, TraceFile)>, Failure> {
+        let paths = std::iter::once(&self.file).chain(&self.diff);
+        paths.map(|path| Ok((path.clone(), TraceFile::open(path)?))).collect()
+    }
+}
+
 /// Traces that were read, the recording first, and the comparisons of the others with it.
 pub(crate) struct Gathered {
     pub(crate) traces: Vec<Read>,
@@ -79,12 +103,12 @@ fn compare(
         return Ok(Vec::new());
     }
     // Said when they are read for the report: what is wrong with them.
-    let first = first.again()?.read()?;
+    let first = first.clone().read()?;
     let redaction = first.header().redaction.clone();
     let a = diff::model(path, &first.rebased())?;
     let mut reports = Vec::new();
     for (path, file) in others {
-        let trace = file.again()?.read()?;
+        let trace = file.clone().read()?;
         if diff::strangers(&redaction, &trace.header().redaction) {
             out.warn(diff::STRANGERS);
         }
@@ -101,10 +125,7 @@ impl Read {
         let sha256 = file.sha256()?;
         let trace = read(file, out)?;
         let overview = Overview::of(&trace);
-        let account = match account::kept(&trace) {
-            Some(account) => account,
-            None => account::anew(&path, &trace)?,
-        };
+        let account = account::of(&path, &trace)?;
         let picture = Picture::of(&trace, &account)
             .with_context(|| format!("drawing {}", path.display()))
             .map_err(|e| Failure::new(Exit::BadTrace, e))?;

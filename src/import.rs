@@ -6,12 +6,12 @@ use crate::redact::Redact;
 use crate::units;
 use ctrace_analysis::{End, RuledOut, Watch};
 use ctrace_format::{
-    ClockAnchor, Event, Header, Host, OutFile, ReadError, Summary, TraceFile, TraceWriter, WriteOptions,
+    ClockAnchor, Content, Event, Header, Host, OutFile, ReadError, Summary, TraceFile, TraceWriter,
+    WriteOptions,
 };
 use ctrace_import::{ImportError, Log, Refused, SAMPLE, Sample, Survey, Times, Told};
 use serde_json::json;
-use std::fs::File;
-use std::io::{BufReader, Read, Take};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Make a trace of a log that strace has written.
@@ -71,12 +71,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     // So far there is the one format, which --format can only confirm.
     let _ = args.format;
     let survey = survey(&logs)?;
-    let lines = logs.iter().map(|log| log.file.content());
-    let readers = lines.collect::<Result<Vec<_>, _>>().map_err(|e| unreadable(&args.logs[0], e))?;
-    let logs = readers
-        .into_iter()
-        .zip(&logs)
-        .map(|(file, log)| Log { from: BufReader::with_capacity(256 << 10, file), tid: log.tid });
+    let logs = logs
+        .iter()
+        .map(|log| Log { from: BufReader::with_capacity(256 << 10, log.file.content()), tid: log.tid });
     import(args, &survey, logs.collect(), trace, out)
 }
 
@@ -91,7 +88,7 @@ struct Opened<'a> {
 impl<'a> Opened<'a> {
     fn new(path: &Path, file: &'a TraceFile, several: bool) -> std::io::Result<Self> {
         let mut sample = Vec::new();
-        file.content()?.take(SAMPLE as u64).read_to_end(&mut sample)?;
+        file.content().take(SAMPLE as u64).read_to_end(&mut sample)?;
         let tid = tid_of(path).filter(|_| several || !names_threads(&sample));
         Ok(Self { path: path.to_owned(), file, sample, tid })
     }
@@ -197,7 +194,7 @@ fn header(survey: &Survey) -> Header {
 fn import(
     args: &Args,
     survey: &Survey,
-    logs: Vec<Log<BufReader<Take<File>>>>,
+    logs: Vec<Log<BufReader<Content>>>,
     trace: OutFile,
     out: &mut Output,
 ) -> Result<Exit, Failure> {

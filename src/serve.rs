@@ -4,12 +4,17 @@
 //! of 128 bits, the `Host` must be this server's own (so that a name that was made to point here does not do), and a request of
 //! a page must come from the page that is expected. Anything else is refused, and the server goes on waiting.
 
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +34,9 @@ const AT_ONCE: usize = 8;
 const LOOK: u16 = 50;
 /// Bytes of the file that are in memory for an answer.
 const BLOCK: usize = 256 * 1024;
+
+/// How long a browser is waited for.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is served.
 pub(crate) struct Served<'a> {
@@ -73,6 +81,20 @@ impl Server {
         Ok(Self { listener, port, path: format!("/{secret}/{name}") })
     }
 
+    /// As [`Server::bind`] of the port that Perfetto's page may ask, for a timeline of this trace.
+    ///
+    /// # Errors
+    /// When another program has the port.
+    pub(crate) fn for_perfetto(trace: &Path, ending: &str) -> Result<Self, Failure> {
+        let mut name = trace.file_stem().unwrap_or("trace".as_ref()).to_string_lossy().into_owned();
+        name.push_str(ending);
+        Self::bind(PERFETTO_PORT, &name).map_err(|error| {
+            let what = format!("port {PERFETTO_PORT} of 127.0.0.1, the only one that Perfetto's page may ask");
+            Failure::new(Exit::Host, anyhow::Error::new(error).context(what))
+                .fix("end what has the port, often a trace_processor or another --serve; or write a file and open it there")
+        })
+    }
+
     /// Where the file is.
     pub(crate) fn address(&self) -> String {
         format!("http://127.0.0.1:{}{}", self.port, self.path)
@@ -82,6 +104,46 @@ impl Server {
     pub(crate) fn in_perfetto(&self, window_ns: Option<(u64, u64)>) -> String {
         let window = window_ns.map_or_else(String::new, |(from, to)| format!("&visStart={from}&visEnd={to}"));
         format!("{PERFETTO_UI}/#!/?url={}{window}", self.address())
+    }
+
+    /// Shows a timeline in Perfetto's page, once; the window is in ns of the timeline's clock.
+    ///
+    /// # Errors
+    /// As [`Server::hand_out`].
+    pub(crate) fn show_in_perfetto(
+        &self,
+        file: &File,
+        window_ns: Option<(u64, u64)>,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        let content_type = "application/octet-stream";
+        self.hand_out(
+            &self.in_perfetto(window_ns),
+            &Served { content_type, origin: Some(PERFETTO_UI), file },
+            out,
+        )
+    }
+
+    /// Prints the address and opens it in a browser where there is a display; waits until the file was fetched, once.
+    ///
+    /// # Errors
+    /// When nobody fetches it.
+    pub(crate) fn hand_out(
+        &self,
+        address: &str,
+        served: &Served<'_>,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        out.data(address)?;
+        out.flush()?;
+        let opened = open_in_browser(address);
+        let how =
+            if opened.is_some() { "a browser opens it" } else { "open it in a browser of this machine" };
+        out.say(&format!("{how}; it is handed out once, and nothing leaves the machine"));
+        self.serve_once(served, PATIENCE).map_err(|error| {
+            Failure::new(Exit::Output, anyhow::Error::new(error).context("waiting for the browser"))
+        })?;
+        Ok(())
     }
 
     /// Waits until the file was fetched, whole, at most for so long; how many bytes it had.
@@ -211,6 +273,29 @@ impl Server {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Starts the user's browser where there is a display. The secret stands in a file that only this user reads, not in the
+/// arguments of a process, which everybody reads. The file goes with what is returned.
+fn open_in_browser(address: &str) -> Option<tempfile::NamedTempFile> {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| value != OsStr::new(""));
+    // A browser that runs as root is no favour.
+    if !(is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")) || nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let mut page = tempfile::Builder::new().prefix("ctrace-").suffix(".html").tempfile().ok()?;
+    let target = address.replace('&', "&amp;").replace('"', "&quot;");
+    write!(page, "<!doctype html><meta http-equiv=\"refresh\" content=\"0;url={target}\">\n").ok()?;
+    page.flush().ok()?;
+    let quiet = || Stdio::null();
+    Command::new("xdg-open")
+        .arg(page.path())
+        .stdin(quiet())
+        .stdout(quiet())
+        .stderr(quiet())
+        .spawn()
+        .ok()
+        .map(|_| page)
 }
 
 /// What was asked for.

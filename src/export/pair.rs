@@ -1,11 +1,12 @@
 //! A recording and its replay on one timeline: a TAR with both and a manifest that says how they belong together.
 
-use super::{Args, BLOCK, Done, Whole, findings};
+use super::{BLOCK, Done};
+use crate::account;
 use crate::diff;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::output::Output;
 use ctrace_analysis::{Profile, Report};
-use ctrace_format::{DumpReason, Filter, OutFile, Trace, TraceFile};
+use ctrace_format::{DumpReason, Filter, Trace, TraceFile};
 use ctrace_report::perfetto::{self, Export, MANIFEST, Moment, Pair, Written};
 use ctrace_report::tar;
 use serde_json::json;
@@ -43,7 +44,7 @@ impl Side {
 
     /// Its timeline, in a file without a name.
     fn write(&self, directory: &Path) -> Result<(File, Written), Failure> {
-        let findings = findings(&self.path, &self.trace)?;
+        let findings = account::of(&self.path, &self.trace)?.findings;
         let export = Export {
             trace: &self.trace,
             findings: &findings,
@@ -90,18 +91,14 @@ fn member(
     sink.write_all(&[0; tar::BLOCK][..tar::padding(size)])
 }
 
-/// Writes the archive.
+/// Writes the archive of two runs, each with the path by which it is called; timelines are kept in the directory meanwhile.
 pub(super) fn write(
-    args: &Args,
-    (recorded, replayed): (TraceFile, TraceFile),
-    made: OutFile,
+    (recorded, replayed): ((&Path, TraceFile), (&Path, TraceFile)),
+    directory: &Path,
+    sink: &mut impl Write,
     out: &mut Output,
-) -> Result<(Done, PathBuf), Failure> {
-    let with = args.with.clone().ok_or_else(|| Failure::say(Exit::Usage, "with which other run?"))?;
-    let directory =
-        made.path().parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
-    let mut sink = BufWriter::with_capacity(BLOCK, Whole(Some(made)));
-    let mut sides = [Side::read(&args.file()?, recorded, out)?, Side::read(&with, replayed, out)?];
+) -> Result<Done, Failure> {
+    let mut sides = [Side::read(recorded.0, recorded.1, out)?, Side::read(replayed.0, replayed.1, out)?];
     let report = {
         let a = diff::model(&sides[0].path, &sides[0].trace)?;
         let b = diff::model(&sides[1].path, &sides[1].trace)?;
@@ -126,24 +123,23 @@ pub(super) fn write(
     let manifest = pair.manifest(RECORDING, REPLAY, &attributes);
     let modified_s = |trace: &Trace| trace.header().start_realtime_ns / 1_000_000_000;
     let size = manifest.len() as u64;
-    member(&mut sink, MANIFEST, size, modified_s(&sides[1].trace), &mut manifest.as_bytes())?;
+    member(sink, MANIFEST, size, modified_s(&sides[1].trace), &mut manifest.as_bytes())?;
     let mut done = Done::default();
     let mut flows = 0;
     for (side, name) in sides.iter().zip([RECORDING, REPLAY]) {
-        let (mut file, written) = side.write(&directory)?;
+        let (mut file, written) = side.write(directory)?;
         let size = file.seek(io::SeekFrom::End(0))?;
         file.rewind()?;
-        member(&mut sink, name, size, modified_s(&side.trace), &mut file)?;
+        member(sink, name, size, modified_s(&side.trace), &mut file)?;
         flows += written.flows;
         done.add(&written);
     }
     sink.write_all(&tar::END)?;
-    let whole = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
     done.more = vec![
         ("flows", json!(flows)),
         ("verdict", json!(report.verdict.name())),
         ("aligned", json!(pair.met_ns.map(|(a_ns, b_ns)| json!({"a_ns": a_ns, "b_ns": b_ns})))),
         ("offset_ns", json!(pair.offset_ns())),
     ];
-    Ok((done, whole.finish()?))
+    Ok(done)
 }

@@ -140,7 +140,7 @@ pub(super) fn write(
     filter: &Filter,
     directory: &Directory,
 ) -> Result<Done, Failure> {
-    let findings = super::findings(&args.file()?, trace)?;
+    let findings = crate::account::of(&args.file()?, trace)?.findings;
     let open = |table: &'static str| directory.open(table);
     let written = ctrace_parquet::write(trace, &findings, filter, open, |file| file.sync_all());
     let written = written.map_err(|error| match error {

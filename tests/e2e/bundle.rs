@@ -72,6 +72,35 @@ fn every_command_reads_the_trace_inside_a_bundle() {
     run(["bundle", text(&archive), "--force", "-o", text(&archive)]).expect(2);
 }
 
+/// The page and the comparison read a trace while it is copied.
+#[test]
+fn traces_of_many_chunks_are_whole_in_a_bundle() {
+    let _host = shared();
+    if !can_record() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let record = |name: &str| {
+        let path = dir.path().join(name);
+        let dd = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=40000"];
+        run([&["record", "-o", text(&path), "--"], &dd[..]].concat()).expect(0);
+        path
+    };
+    let (one, other) = (record("one.ctr"), record("two.ctr"));
+    let archive = dir.path().join("both.zip");
+    run(["bundle", text(&one), "--diff", text(&other), "-o", text(&archive)]).expect(0);
+    for path in [&one, &other] {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(member(&archive, name) == std::fs::read(path).unwrap(), "{name} differs");
+        run(["verify", text(&archive.join(name))]).expect(0);
+    }
+    // An archive is packed again from what is in it, and what was packed from what was unpacked.
+    let again = dir.path().join("again.zip");
+    run(["bundle", text(&archive), "-o", text(&again)]).expect(0);
+    let packed = names(&again).into_iter().find(|name| name.ends_with(".ctr")).unwrap();
+    assert!(member(&again, &packed) == std::fs::read(&one).unwrap(), "{packed} differs");
+}
+
 #[test]
 fn a_redacted_bundle_tells_no_name_in_any_of_its_files() {
     let _host = shared();

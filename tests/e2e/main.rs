@@ -41,6 +41,7 @@ mod record;
 mod replay;
 mod report;
 mod schemas;
+mod served;
 mod stuck;
 mod triggers;
 mod view;

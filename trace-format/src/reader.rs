@@ -6,6 +6,7 @@ use crate::index::{Index, IndexEntry};
 use crate::layout::{self, HEADER_LEN, PREAMBLE_LEN, TRAILER_LEN, kind};
 use crate::merge::{Events, class_of};
 use crate::open::{Loader, Rest, check_preamble};
+use crate::positioned::{Content, Positioned};
 use crate::source::{self, ChunkProblem, Source};
 use crate::spool::{self, Refused};
 use crate::{
@@ -14,7 +15,8 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Why a trace, or a part of it, could not be read.
@@ -259,12 +261,17 @@ fn unfinished(partial: &Path, live: bool) -> String {
 
 /// A file that was opened, and of which nothing was read yet: privileges that only the opening takes can be given up
 /// in between.
-#[derive(Debug)]
+///
+/// A clone is the same file; each of them is read from its first byte on.
+#[derive(Debug, Clone)]
 pub struct TraceFile {
     path: PathBuf,
-    file: File,
-    /// Where the trace is, when it is not the whole file.
-    place: Option<Place>,
+    /// The file of that name.
+    named: Positioned,
+    /// The file that has the trace: the same, or what was unpacked.
+    holder: Positioned,
+    /// The part of it that is the trace; `None`: all of it, as long as it is.
+    part: Option<Range<u64>>,
 }
 
 impl TraceFile {
@@ -318,7 +325,7 @@ impl TraceFile {
         let file = outfile::open_to_read(path).map_err(io)?;
         regular(&file.metadata().map_err(io)?)?;
         match spool::unpacked(&file).map_err(|e| refused(path, e))? {
-            Some(copy) => Ok(Self { path: path.into(), file, place: Some(Place::Copied(copy)) }),
+            Some(copy) => Ok(Self::unpacked(path.into(), file, copy)),
             None => Self::locate(path.into(), file, None),
         }
     }
@@ -326,13 +333,23 @@ impl TraceFile {
     /// Finds the trace in a file that is an archive; any other is the trace itself.
     fn locate(path: PathBuf, file: File, member: Option<&str>) -> Result<Self, ReadError> {
         if !archive::is_archive(&file).map_err(|source| ReadError::Io { path: path.clone(), source })? {
-            return Ok(Self { path, file, place: None });
+            return Ok(Self::whole(path, file));
         }
         match archive::find(&file, member) {
-            Ok(place) => Ok(Self { path, file, place: Some(place) }),
+            Ok(Place::Within(range)) => Ok(Self { part: Some(range), ..Self::whole(path, file) }),
+            Ok(Place::Copied(copy)) => Ok(Self::unpacked(path, file, copy)),
             Err(NoTrace::Refused(why)) => Err(refused(&path, why)),
             Err(NoTrace::Archive(what)) => Err(ReadError::Archive { path, what }),
         }
+    }
+
+    fn whole(path: PathBuf, file: File) -> Self {
+        let named = Positioned::new(file);
+        Self { path, holder: named.clone(), named, part: None }
+    }
+
+    fn unpacked(path: PathBuf, file: File, copy: File) -> Self {
+        Self { holder: Positioned::new(copy), ..Self::whole(path, file) }
     }
 
     /// Its name.
@@ -340,19 +357,9 @@ impl TraceFile {
         &self.path
     }
 
-    /// What is in it, unpacked, from its first byte on: for what is no trace.
-    ///
-    /// # Errors
-    /// When the file cannot be gone back in.
-    pub fn content(&self) -> io::Result<io::Take<File>> {
-        let (file, bytes) = match &self.place {
-            None => (&self.file, 0..u64::MAX),
-            Some(Place::Copied(copy)) => (copy, 0..u64::MAX),
-            Some(Place::Within(range)) => (&self.file, range.clone()),
-        };
-        let mut file = file.try_clone()?;
-        file.seek(SeekFrom::Start(bytes.start))?;
-        Ok(file.take(bytes.end - bytes.start))
+    /// The bytes of the trace, or of what is no trace, unpacked, from the first on. Every reader has its own position.
+    pub fn content(&self) -> Content {
+        Content::new(self.holder.clone(), self.part.clone().unwrap_or(0..u64::MAX))
     }
 
     /// Length of the trace, unpacked, bytes.
@@ -360,24 +367,15 @@ impl TraceFile {
     /// # Errors
     /// When the system does not tell.
     pub fn bytes(&self) -> io::Result<u64> {
-        match &self.place {
-            None => self.file.metadata().map(|found| found.len()),
-            Some(Place::Copied(copy)) => copy.metadata().map(|found| found.len()),
-            Some(Place::Within(range)) => Ok(range.end - range.start),
+        match &self.part {
+            None => self.holder.len(),
+            Some(range) => Ok(range.end.saturating_sub(range.start)),
         }
     }
 
     /// Whether this path leads to the same file, by whatever name: an output there would replace it.
     pub fn is_at(&self, path: &Path) -> bool {
-        outfile::is_at(&self.file, &self.path, path)
-    }
-
-    /// The same file, to be read once more. Both are read from their own places, but not by two threads at a time.
-    ///
-    /// # Errors
-    /// When the system has no further descriptor.
-    pub fn again(&self) -> Result<Self, ReadError> {
-        self.try_clone().map_err(|source| ReadError::Io { path: self.path.clone(), source })
+        self.named.with(|file| outfile::is_at(file, &self.path, path))
     }
 
     /// SHA-256 of the trace, unpacked, in hexadecimal digits.
@@ -387,7 +385,7 @@ impl TraceFile {
     pub fn sha256(&self) -> Result<String, ReadError> {
         use sha2::Digest as _;
         let io = |source| ReadError::Io { path: self.path.clone(), source };
-        let mut content = self.content().map_err(io)?;
+        let mut content = self.content();
         let mut digest = sha2::Sha256::new();
         let mut buffer = vec![0; 1 << 18];
         loop {
@@ -414,34 +412,20 @@ impl TraceFile {
 
     /// As [`TraceFile::read`], of a file whose first bytes may be damaged.
     pub(crate) fn salvage(self) -> Result<Trace, ReadError> {
-        let again = self.try_clone();
+        let again = self.clone();
         match self.read_as(false) {
-            Err(error @ ReadError::HeaderDamaged { .. }) => match again {
-                Ok(again) => again.read_as(true),
-                Err(_) => Err(error),
-            },
+            Err(ReadError::HeaderDamaged { .. }) => again.read_as(true),
             read => read,
         }
     }
 
-    fn try_clone(&self) -> io::Result<Self> {
-        let place = match &self.place {
-            None => None,
-            Some(Place::Copied(copy)) => Some(Place::Copied(copy.try_clone()?)),
-            Some(Place::Within(range)) => Some(Place::Within(range.clone())),
-        };
-        Ok(Self { path: self.path.clone(), file: self.file.try_clone()?, place })
-    }
-
     fn read_as(self, salvage: bool) -> Result<Trace, ReadError> {
-        let Self { path, file, place } = self;
-        let is_live = !salvage && place.is_none() && outfile::is_live(&file);
-        let source = match place {
-            None => Source::file(file),
-            Some(Place::Copied(copy)) => Source::file(copy),
-            Some(Place::Within(range)) => Ok(Source::part(file, &range)),
+        let Self { path, holder, part, .. } = self;
+        let is_live = !salvage && part.is_none() && holder.with(outfile::is_live);
+        let source = match part {
+            None => Source::file(holder).map_err(|source| ReadError::Io { path: path.clone(), source })?,
+            Some(range) => Source::part(holder, &range),
         };
-        let source = source.map_err(|source| ReadError::Io { path: path.clone(), source })?;
         Trace::from_source(&path, source, is_live, salvage)
     }
 }
@@ -468,7 +452,7 @@ impl Trace {
     /// # Errors
     /// As [`Trace::open`].
     pub fn from_file(file: File) -> Result<Self, ReadError> {
-        TraceFile { path: PathBuf::from("an open file"), file, place: None }.read()
+        TraceFile::whole(PathBuf::from("an open file"), file).read()
     }
 
     /// Opens a trace that is in memory.

@@ -1,10 +1,9 @@
 //! Where a reader's bytes come from: a file, or memory. Positioned reads, shared between threads.
 
 use crate::layout::{self, ChunkHeader, HeaderProblem, MAX_HEADER_LEN, flag};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use crate::positioned::Positioned;
+use std::io;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 /// Random access to the bytes of a trace. The length is that at opening: a live file grows on.
 pub(crate) struct Source {
@@ -15,7 +14,7 @@ pub(crate) struct Source {
 }
 
 enum Bytes {
-    File(Mutex<File>),
+    File(Positioned),
     Memory(Vec<u8>),
 }
 
@@ -34,15 +33,15 @@ impl From<io::Error> for ChunkProblem {
 }
 
 impl Source {
-    pub(crate) fn file(file: File) -> io::Result<Self> {
-        let len = file.metadata()?.len();
-        Ok(Self { bytes: Bytes::File(Mutex::new(file)), start: 0, len })
+    pub(crate) fn file(file: Positioned) -> io::Result<Self> {
+        let len = file.len()?;
+        Ok(Self { bytes: Bytes::File(file), start: 0, len })
     }
 
     /// A trace that is a part of a file.
-    pub(crate) fn part(file: File, range: &Range<u64>) -> Self {
+    pub(crate) fn part(file: Positioned, range: &Range<u64>) -> Self {
         let len = range.end.saturating_sub(range.start);
-        Self { bytes: Bytes::File(Mutex::new(file)), start: range.start, len }
+        Self { bytes: Bytes::File(file), start: range.start, len }
     }
 
     pub(crate) fn memory(bytes: Vec<u8>) -> Self {
@@ -64,22 +63,8 @@ impl Source {
                 buffer[..wanted].copy_from_slice(&bytes[start..start + wanted]);
                 Ok(wanted)
             }
-            Bytes::File(file) => {
-                // A panic of another reader leaves the file as usable as before: every read seeks first.
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start(self.start.saturating_add(offset)))?;
-                let mut done = 0;
-                while done < wanted {
-                    match file.read(&mut buffer[done..wanted]) {
-                        // The file shrank.
-                        Ok(0) => break,
-                        Ok(n) => done += n,
-                        Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                        Err(e) => return Err(e),
-                    }
-                }
-                Ok(done)
-            }
+            // Fewer come when the file shrank.
+            Bytes::File(file) => file.read_at(self.start.saturating_add(offset), &mut buffer[..wanted]),
         }
     }
 

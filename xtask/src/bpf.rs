@@ -13,7 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-const OBJECT: &str = "recorder/bpf/ctrace.bpf.o";
+/// The committed object.
+pub(crate) const OBJECT: &str = "recorder/bpf/ctrace.bpf.o";
 const ABOUT: &str = "recorder/bpf/ctrace.bpf.json";
 const SOURCES: &str = "recorder-ebpf";
 const INSTALL: &str = "the eBPF toolchain is not complete. On Debian and Ubuntu:
