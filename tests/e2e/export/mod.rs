@@ -1,12 +1,11 @@
 //! `ctrace export`: what other tools read in it is what the trace says.
 
-use crate::host::{Guarded, Ran, can_record, ctrace, has, run, shared};
+use crate::host::{Ran, can_record, has, run, shared};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 
 /// What reads exports: the protobuf classes of Perfetto's own project, and two readers of Parquet.

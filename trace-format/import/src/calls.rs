@@ -1,12 +1,13 @@
 //! Calls: begun in one line and ended in another, or whole.
 
-use crate::decode::{self, Outcome, Reading};
+use crate::decode::{self, Draft, Outcome, Reading};
 use crate::form::{self, CallText, Form};
 use crate::importer::{At, Importer, MAX_WAITING};
 use crate::structures;
 use crate::tasks::Open;
+use ctrace_format::linux::{P_PID, WCONTINUED, WUNTRACED};
 use ctrace_format::syscalls::{self, Call, Family, Rule};
-use ctrace_format::{Abi, Event, Syscall, SyscallFlags, Sysno, TraceWriter, WriteError};
+use ctrace_format::{Abi, Detail, Event, Syscall, SyscallFlags, Sysno, TraceWriter, WriteError};
 use smallvec::SmallVec;
 
 /// A call that was made.
@@ -137,6 +138,10 @@ impl Importer<'_> {
             None if outcome.ret == Some(0) => end_ns.max(began_ns.saturating_add(draft.waited_ns(call))),
             _ => end_ns,
         };
+        let end_ns = match reaped(call, &outcome, &draft) {
+            Some(child) => self.tasks.reaped(child, end_ns),
+            None => end_ns,
+        };
         let made = Performed { call, outcome: &outcome, tid, t_ns: began_ns, end_ns };
         let object = self.perform(w, &made, &mut draft)?;
         let mask = syscalls::kept_args(syscalls::name(sysno).unwrap_or_default());
@@ -164,6 +169,27 @@ impl Importer<'_> {
         }
         Ok(())
     }
+}
+
+/// The child whose end a wait tells of; the others that it may tell of have only been stopped or continued.
+fn reaped(call: Call, outcome: &Outcome<'_>, draft: &Draft) -> Option<u32> {
+    let may_be_stopped = |options: u64| options & u64::from(WUNTRACED | WCONTINUED) != 0;
+    let pid = match call {
+        Call::Wait4 => {
+            let status = draft.details.iter().find_map(|detail| match detail {
+                Detail::Value { arg: 1, value } => Some(*value),
+                _ => None,
+            });
+            let stopped =
+                status.map_or_else(|| may_be_stopped(draft.args[2]), |status| status & 0x7f == 0x7f);
+            outcome.ret.filter(|_| !stopped)?
+        }
+        Call::Waitid if outcome.ret == Some(0) && draft.args[0] == u64::from(P_PID) => {
+            i64::try_from(draft.args[1]).ok().filter(|_| !may_be_stopped(draft.args[3]))?
+        }
+        _ => return None,
+    };
+    u32::try_from(pid).ok().filter(|pid| *pid > 0)
 }
 
 /// The number of a call, by `-n`, by its name, or by what strace calls one that it does not know. Names that the table of

@@ -173,7 +173,7 @@ impl Importer<'_> {
         }
         let id = task.id(w);
         if old_tid != made.tid {
-            self.tasks.end(old_tid);
+            self.tasks.end(old_tid, made.end_ns);
         }
         let kind = ProcessKind::Exec { path: w.str(&path), old_tid: Tid(old_tid), argv, argc };
         self.push(w, Event::Process(Process { t_ns: made.end_ns, task: id, kind }))
@@ -212,8 +212,10 @@ impl Importer<'_> {
     ) -> Result<(), WriteError> {
         self.abandon(w, tid, t_ns)?;
         self.unseen.remove(&tid);
-        let Some(task) = self.tasks.get(tid).map(|task| task.id(w)) else { return Ok(()) };
-        let group_dead = self.tasks.end(tid);
+        let Some(task) = self.tasks.get(tid) else { return Ok(()) };
+        let t_ns = task.reaped_ns.map_or(t_ns, |reaped_ns| reaped_ns.min(t_ns));
+        let task = task.id(w);
+        let group_dead = self.tasks.end(tid, t_ns);
         if tid == self.survey.main && self.survey.command.is_some() {
             self.told.status = Some(status as i32);
         }

@@ -32,6 +32,15 @@ pub(crate) struct Task {
     pub(crate) abi: Abi,
     /// The id of the thread that executes a program in its place.
     pub(crate) executes: Option<u32>,
+    /// When a wait returned that told of its end.
+    pub(crate) reaped_ns: Option<u64>,
+}
+
+/// A task that lives no more.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    id: TaskId,
+    t_ns: u64,
 }
 
 impl Task {
@@ -64,7 +73,7 @@ pub(crate) struct Tasks {
     threads: FxHashMap<u32, u32>,
     /// Those that are in a call that makes a task.
     making: BTreeSet<u32>,
-    ended: FxHashMap<u32, TaskId>,
+    ended: FxHashMap<u32, Ended>,
     ended_order: VecDeque<u32>,
 }
 
@@ -86,8 +95,19 @@ impl Tasks {
     pub(crate) fn known_id(&mut self, w: &mut TraceWriter, tid: u32) -> Option<TaskId> {
         match self.living.get_mut(&tid) {
             Some(task) => Some(task.id(w)),
-            None => self.ended.get(&tid).copied(),
+            None => self.ended.get(&tid).map(|ended| ended.id),
         }
+    }
+
+    /// A wait that was to return at this time tells of the end of a task: the time of both, so that the end is not after
+    /// the return. strace writes the end once it has waited for the task itself, and how long the wait of the parent took
+    /// by another clock.
+    pub(crate) fn reaped(&mut self, tid: u32, returned_ns: u64) -> u64 {
+        if let Some(task) = self.living.get_mut(&tid) {
+            task.reaped_ns = Some(returned_ns);
+            return returned_ns;
+        }
+        self.ended.get(&tid).map_or(returned_ns, |ended| ended.t_ns.max(returned_ns))
     }
 
     /// A task has begun a call that another line ends.
@@ -133,11 +153,22 @@ impl Tasks {
         table: Table,
     ) -> &mut Task {
         if self.knows(tid) {
-            self.end(tid);
+            self.end(tid, start_ns);
         }
         *self.threads.entry(tgid).or_default() += 1;
         self.ended.remove(&tid);
-        let task = Task { tid, tgid, comm, start_ns, id: None, table, open: None, abi, executes: None };
+        let task = Task {
+            tid,
+            tgid,
+            comm,
+            start_ns,
+            id: None,
+            table,
+            open: None,
+            abi,
+            executes: None,
+            reaped_ns: None,
+        };
         self.living.entry(tid).insert_entry(task).into_mut()
     }
 
@@ -158,7 +189,7 @@ impl Tasks {
     }
 
     /// A task has ended. Whether its process has, too.
-    pub(crate) fn end(&mut self, tid: u32) -> bool {
+    pub(crate) fn end(&mut self, tid: u32, t_ns: u64) -> bool {
         self.making.remove(&tid);
         let Some(task) = self.living.remove(&tid) else { return false };
         if let Some(id) = task.id {
@@ -167,7 +198,7 @@ impl Tasks {
             {
                 self.ended.remove(&oldest);
             }
-            self.ended.insert(tid, id);
+            self.ended.insert(tid, Ended { id, t_ns });
             self.ended_order.push_back(tid);
         }
         let left = self.threads.entry(task.tgid).or_insert(1);

@@ -388,3 +388,44 @@ proptest! {
         let _ = logs(&[(None, text.as_bytes())]);
     }
 }
+
+/// strace tells how long a wait took by another clock than when it writes that the child has ended.
+#[test]
+fn no_wait_returns_before_the_end_that_it_tells_of() {
+    let wait = "<... wait4 resumed>[{WIFEXITED(s) && WEXITSTATUS(s) == 2}], 0, NULL) = 2";
+    let text = format!(
+        "\
+1 1796190070.000000 clone(child_stack=NULL, flags=SIGCHLD) = 2 <0.000010>
+1 1796190070.000100 clone(child_stack=NULL, flags=SIGCHLD) = 3 <0.000010>
+1 1796190070.000200 wait4(-1,  <unfinished ...>
+2 1796190070.000900 exit_group(2) = ?
+2 1796190070.001007 +++ exited with 2 +++
+1 1796190070.001010 {wait} <0.000801>
+3 1796190070.001100 kill(3, SIGSTOP) = 0 <0.000010>
+1 1796190070.001200 wait4(3, [{{WIFSTOPPED(s) && WSTOPSIG(s) == SIGSTOP}}], WSTOPPED, NULL) = 3 <0.000005>
+1 1796190070.001300 wait4(3, NULL, 0, NULL) = 3 <0.000100>
+3 1796190070.002000 +++ exited with 0 +++
+1 1796190070.003000 exit_group(0) = ?
+1 1796190070.003100 +++ exited with 0 +++
+"
+    );
+    let log = log(&text);
+    let us = |ns: u64| ns / 1000;
+    let ends: Vec<u64> = log
+        .events()
+        .iter()
+        .filter_map(|event| match event {
+            Event::Process(p) if matches!(p.kind, ProcessKind::Exit { .. }) => Some(us(p.t_ns)),
+            _ => None,
+        })
+        .collect();
+    let waits: Vec<u64> = log
+        .calls()
+        .iter()
+        .filter(|call| syscalls::name(call.sysno) == Some("wait4"))
+        .map(|call| us(call.t_ns + call.duration_ns))
+        .collect();
+    // The second wait tells of a stop; the third is written before the end that it tells of.
+    assert_eq!(waits, [1007, 1205, 1400]);
+    assert_eq!(ends, [1007, 1400, 3100]);
+}
