@@ -70,6 +70,14 @@ pub(crate) fn commands(incident: &Incident) -> Vec<Command> {
             line: format!("ctrace events {a} --since {} --until {}", seconds(from), seconds(to)),
         });
     }
+    let pair = match &incident.traces[1..] {
+        [other] => format!(" --diff {}", of(other)),
+        _ => String::new(),
+    };
+    commands.push(Command {
+        what: "The timeline in ui.perfetto.dev, at the first finding; nothing leaves the machine",
+        line: format!("ctrace report {a}{pair} --serve --perfetto"),
+    });
     commands.push(Command { what: "Every call that failed", line: format!("ctrace events {a} --failed") });
     commands.push(Command {
         what: "The same calls to a real kernel again, in a sandbox, and the comparison",
