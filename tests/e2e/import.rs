@@ -506,3 +506,38 @@ fn a_log_tells_no_secrets() {
     run(["import", text(&log), "--force", "--redact", "off", "-o", text(&trace)]).expect(0);
     assert!(run(["events", text(&trace)]).expect(0).stdout.contains("hunter2secret"));
 }
+
+/// The log has no states of sockets: what the program read in its own socket tells the cause.
+#[test]
+fn a_refused_connect_that_did_not_wait_is_the_cause_in_a_log() {
+    if !can_record() || !has(&["strace", "python3"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("refused.log");
+    let port = free_port();
+    let script = format!(
+        "\
+import errno, select, socket, sys
+s = socket.socket(); s.setblocking(False)
+assert s.connect_ex(('127.0.0.1', {port})) in (errno.EINPROGRESS, errno.ECONNREFUSED)
+select.select([], [s], [], 5)
+sys.exit(7 if s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) else 0)"
+    );
+    let status = Command::new("strace")
+        .args(["-f", "-ttt", "-T", "-yy", "-o", text(&log), "python3", "-c", &script])
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(7));
+    let trace = dir.path().join("refused.ctr");
+    imported(&[&log], &trace).expect(0);
+    let info = run(["info", "--json", text(&trace)]).expect(0).json();
+    let first = &info["findings"][0];
+    assert_eq!(first["kind"], "refused", "{first:#}");
+    assert!(first["sentence"].as_str().unwrap().contains(&format!("127.0.0.1:{port}")), "{first:#}");
+    let report = dir.path().join("refused.md");
+    run(["report", text(&trace), "-o", text(&report)]).expect(0);
+    let report = std::fs::read_to_string(report).unwrap();
+    assert!(report.contains("not known: made of a log of strace"), "{report:.3000}");
+}

@@ -87,9 +87,13 @@ fn about(side: Side) -> Markup {
     let trace = side.traced.trace;
     let header = trace.header();
     let host = &header.host;
+    // The log of another tool does not tell them.
+    let is_known = host.cpus > 0;
     let facts = html! {
-        (row("host name", &host.hostname)) (row("kernel", &host.kernel)) (row("architecture", &host.arch))
-        (row("CPUs", &host.cpus.to_string())) (row("memory", &units::bytes(host.memory_bytes)))
+        @if is_known {
+            (row("host name", &host.hostname)) (row("kernel", &host.kernel)) (row("architecture", &host.arch))
+            (row("CPUs", &host.cpus.to_string())) (row("memory", &units::bytes(host.memory_bytes)))
+        } @else { (row("host", "not known")) }
         @for (key, value) in host.facts.iter().take(MANY) { (row(key, value)) }
     };
     let header_rows = html! {

@@ -100,8 +100,7 @@ fn not_seen(traced: &Traced) -> Vec<Fact> {
     }
     let unlearnt = traced.trace.unlearnt();
     if !unlearnt.is_empty() {
-        let text = format!("{} (a file server or disk did not answer)", unlearnt.join(" · "));
-        facts.push(fact(Tone::Care, "not learnt", words::sentence(&text)));
+        facts.push(fact(Tone::Care, "not learnt", words::sentence(&unlearnt.join(" · "))));
     }
     facts
 }
@@ -159,19 +158,7 @@ fn what_and_when(incident: &Incident, traced: &Traced) -> Vec<Fact> {
         facts.push(fact(Tone::Plain, "window", window_text(window, header.start_realtime_ns)));
     }
     facts.push(fact(Tone::Plain, "scope", words::sentence(&scope(&header.scope))));
-    let host = &header.host;
-    facts.push(fact(
-        Tone::Plain,
-        "host",
-        format!(
-            "{}: Linux {} {}, {} CPUs, {}",
-            words::name(&host.hostname),
-            words::name(&host.kernel),
-            words::name(&host.arch),
-            host.cpus,
-            units::bytes(host.memory_bytes)
-        ),
-    ));
+    facts.push(fact(Tone::Plain, "host", words::sentence(&crate::text::info::place(&header.host))));
     if let Some(status) = trace.summary().and_then(|s| s.command_status) {
         facts.push(fact(
             Tone::Plain,
@@ -184,7 +171,9 @@ fn what_and_when(incident: &Incident, traced: &Traced) -> Vec<Fact> {
     }
     // Of the recording it is the same.
     if let Some(first) = incident.traces.first()
-        && first.trace.header().host.hostname != host.hostname
+        && first.trace.header().host.hostname != header.host.hostname
+        && first.trace.header().host.cpus > 0
+        && header.host.cpus > 0
     {
         let text =
             format!("not that of the recording ({})", words::name(&first.trace.header().host.hostname));

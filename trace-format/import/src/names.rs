@@ -1,8 +1,8 @@
 //! Numbers of the names that strace writes: those of [`ctrace_format::linux`], and what only strace or the C library calls
 //! by a name.
 
-use ctrace_format::linux;
 use ctrace_format::syscalls::Call;
+use ctrace_format::{errno, linux};
 
 /// Signals from 1 on, without their `SIG`.
 const SIGNALS: [&[u8]; 31] = [
@@ -119,6 +119,12 @@ pub(crate) fn number(name: &[u8]) -> Option<i128> {
     // `FUTEX_WAIT_PRIVATE` is two names.
     if let Some(operation) = name.strip_suffix(b"_PRIVATE").filter(|_| name.starts_with(b"FUTEX_")) {
         return Some(i128::from(linux::number(operation)?) | 0x80);
+    }
+    // `[ECONNREFUSED]`, as the value of `SO_ERROR`.
+    if name.starts_with(b"E")
+        && let Some(errno) = std::str::from_utf8(name).ok().and_then(errno::number)
+    {
+        return Some(errno.into());
     }
     if name == b"AT_FDCWD" {
         return Some(linux::AT_FDCWD.into());

@@ -429,3 +429,24 @@ fn no_wait_returns_before_the_end_that_it_tells_of() {
     assert_eq!(waits, [1007, 1205, 1400]);
     assert_eq!(ends, [1007, 1400, 3100]);
 }
+
+/// A connect that does not wait is told its outcome by `SO_ERROR`.
+#[test]
+fn the_error_of_a_socket_is_a_number() {
+    let log = log("\
+1 1796190070.000100 getsockopt(5, SOL_SOCKET, SO_ERROR, [ECONNREFUSED], [4]) = 0 <0.000041>
+1 1796190070.000200 getsockopt(5, SOL_SOCKET, SO_ERROR, [0], [4]) = 0 <0.000041>
+1 1796190070.000300 +++ exited with 0 +++
+");
+    let values: Vec<Option<u64>> = log
+        .calls()
+        .iter()
+        .map(|call| {
+            call.details.iter().find_map(|detail| match detail {
+                Detail::Value { arg: 3, value } => Some(*value),
+                _ => None,
+            })
+        })
+        .collect();
+    assert_eq!(values, [Some(111), Some(0)]);
+}

@@ -13,7 +13,7 @@ use super::when::Zone;
 use super::{decode, units};
 use crate::{Paint, Style};
 use ctrace_analysis::{Account, CallCounts, Failed, Jump, On, Overview};
-use ctrace_format::{Class, DumpReason, Lack, Metric, Policy, Scope, State, Trace, Window};
+use ctrace_format::{Class, DumpReason, Host, Lack, Metric, Policy, Scope, State, Trace, Window};
 use std::path::Path;
 
 /// Rows of a list that are shown.
@@ -132,22 +132,7 @@ impl Info<'_> {
         if let Some(window) = trace.window() {
             rows.add("window", window_text(window, header.start_realtime_ns));
         }
-        let host = &header.host;
-        let place = match host.facts.get("imported from") {
-            // A log of another tool does not tell.
-            Some(source) if host.cpus == 0 => {
-                format!("not known: made of {}", decode::plain(source.as_bytes()))
-            }
-            _ => format!(
-                "{}: Linux {} {}, {} CPUs, {}",
-                decode::plain(host.hostname.as_bytes()),
-                host.kernel,
-                host.arch,
-                host.cpus,
-                units::bytes(host.memory_bytes)
-            ),
-        };
-        rows.add("where", place);
+        rows.add("where", place(&header.host));
         if let Some(status) = trace.summary().and_then(|s| s.command_status) {
             rows.add("status", format!("the command {}", decode::command_status(status as u32)));
         }
@@ -403,5 +388,20 @@ pub(crate) fn jump_text(jump: &Jump) -> String {
         Jump::Slept { t_ns, for_ns } => {
             format!("the machine slept for {} before +{}", units::duration(*for_ns), units::seconds(*t_ns))
         }
+    }
+}
+
+/// The host where a trace was recorded: its name, kernel and size. The log of another tool does not tell them.
+pub(crate) fn place(host: &Host) -> String {
+    match host.facts.get("imported from") {
+        Some(source) if host.cpus == 0 => format!("not known: made of {}", decode::plain(source.as_bytes())),
+        _ => format!(
+            "{}: Linux {} {}, {} CPUs, {}",
+            decode::plain(host.hostname.as_bytes()),
+            decode::plain(host.kernel.as_bytes()),
+            decode::plain(host.arch.as_bytes()),
+            host.cpus,
+            units::bytes(host.memory_bytes)
+        ),
     }
 }
