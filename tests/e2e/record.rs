@@ -142,7 +142,7 @@ fn secrets_in_arguments_do_not_reach_the_disk() {
 }
 
 /// A shell's loop that makes more short processes than the kernel keeps for a recorder that gets no CPU meanwhile.
-const FORKS: &str = "i=0; while [ $i -lt 12000 ]; do (:); i=$((i+1)); done";
+pub(crate) const FORKS: &str = "i=0; while [ $i -lt 12000 ]; do (:); i=$((i+1)); done";
 
 /// That processes were lost, and are told of.
 fn assert_processes_lost(said: &str, trace: &std::path::Path) {

@@ -1,10 +1,11 @@
 //! Reports of traces: what they say of whole, torn, lossy, redacted and empty ones, and of pairs, and where they are
 //! written.
 
-use crate::host::{Ran, can_record, ctrace, run, shared};
+use crate::host::{Guarded, Ran, Recording, can_record, ctrace, has, run, shared, wait_for};
+use crate::record::FORKS;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A program that fails at something and goes on.
 const SCRIPT: &str = "cat /nowhere/to/be/found; for n in 1 2 3; do sleep 0.05; done; exit 3";
@@ -172,4 +173,113 @@ fn a_report_that_cannot_be_written_or_made_is_an_error_with_its_own_code() {
         return;
     }
     assert!(ran.expect(74).stderr.contains("x.html"));
+}
+
+/// Every command that makes something to look at takes what there is so far.
+#[test]
+fn a_trace_that_is_still_recorded_is_shown_as_far_as_it_goes() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let mut target = Guarded::spawn(
+        Command::new("sh")
+            .args(["-c", "read go; while sleep 0.01; do cat /nowhere/to/be/found; done"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null()),
+    );
+    let pid = target.0.id().to_string();
+    let recording = Recording::start(&["-p", &pid], &dir.path().join("live.ctr"));
+    drop(target.0.stdin.take());
+    let live = dir.path().join("live.ctr.partial");
+    let live = text(&live);
+    let failed = || {
+        let lines = run(["events", "--json", "--failed", live]);
+        lines.code == Some(0) && lines.stdout.contains("/nowhere/to/be/found")
+    };
+    wait_for("the first failures are in the file", failed);
+    let page = dir.path().join("live.html");
+    let made = report(&[live, "-o", text(&page)]).expect(0);
+    assert!(made.stderr.contains("still runs"), "{}", made.stderr);
+    assert!(made.json()["traces"][0]["sha256"].is_null(), "a file that grows has no hash");
+    assert!(first_words(&page).contains("still"), "{}", first_words(&page));
+    let words = ["view", live, "--once", "--view", "events", "--size", "200x60", "--filter", "-Z nowhere"];
+    let screen = run(words).expect(0).stdout;
+    assert!(screen.contains("/nowhere/to/be/found"), "{screen}");
+    for (words, name) in [
+        (&["bundle", live][..], "live.zip"),
+        (&["export", live, "--format", "perfetto"], "live.pftrace"),
+        (&["export", live, "--format", "jsonl"], "live.jsonl"),
+        (&["export", live, "--format", "parquet"], "live-parquet"),
+    ] {
+        run([words, &["-o", text(&dir.path().join(name))]].concat()).expect(0);
+        assert!(dir.path().join(name).exists(), "{name}");
+    }
+    // The copy in the bundle is a trace.
+    run(["info", text(&dir.path().join("live.zip"))]).expect(0);
+    drop(target);
+    let (code, said) = recording.finish();
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn runs_of_other_hosts_and_runs_with_nothing_in_common_are_said_to_be_so() {
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let Some(trace) = recorded(dir.path(), "small.ctr", &[]) else { return };
+    if !has(&["unshare", "hostname"]) {
+        return;
+    }
+    let other = dir.path().join("elsewhere.ctr");
+    let script = "hostname elsewhere && exec \"$0\" record -o \"$1\" -- python3 -c 'print(1)'";
+    let mut command = Command::new("unshare");
+    command.args(["--uts", "sh", "-c", script]).arg(ctrace().get_program()).arg(&other);
+    Ran::from(command.output().unwrap()).expect(0);
+    let out = dir.path().join("pair.md");
+    let json = report(&[text(&trace), "--diff", text(&other), "-o", text(&out)]).expect(0).json();
+    assert!(["deviated", "inconclusive"].contains(&json["first"]["word"].as_str().unwrap()), "{json}");
+    let markdown = std::fs::read_to_string(&out).unwrap();
+    assert!(markdown.contains("not that of the recording"), "{markdown}");
+    assert!(markdown.contains("elsewhere"), "{markdown}");
+    // The recording's own word comes through the exit code of diff alone.
+    let code = run(["diff", text(&trace), text(&other)]).code;
+    assert!(matches!(code, Some(1 | 3)), "{code:?}");
+    let tar = dir.path().join("pair.tar");
+    let ran = run(["export", text(&trace), "--with", text(&other), "--format", "perfetto", "-o", text(&tar)]);
+    ran.expect(0);
+}
+
+#[test]
+fn a_trace_that_lost_events_makes_a_report_that_says_how_many_first() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("read go; {FORKS}");
+    let mut target = Guarded::spawn(Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()));
+    let pid = target.0.id().to_string();
+    let recording = Recording::start(
+        &["-p", &pid, "--max-loss", "100%", "--buffer", "64KiB"],
+        &dir.path().join("lossy.ctr"),
+    );
+    recording.process.signal(nix::sys::signal::Signal::SIGSTOP);
+    drop(target.0.stdin.take());
+    target.0.wait().unwrap();
+    recording.process.signal(nix::sys::signal::Signal::SIGCONT);
+    let trace = recording.output.clone();
+    let (code, said) = recording.finish();
+    assert_eq!(code, Some(0), "{said}");
+    let info = run(["info", "--json", text(&trace)]).expect(0).json();
+    let lost = info["lost"]["total"].as_u64().unwrap();
+    assert!(lost > 0, "nothing was lost: {info:#}");
+    let page = dir.path().join("lossy.html");
+    report(&[text(&trace), "-o", text(&page)]).expect(0);
+    let told = first_words(&page);
+    let number = lost.to_string();
+    let digits: String = told.chars().filter(|c| *c != ',').collect();
+    assert!(told.contains("lost") && digits.contains(&number), "{number}: {told}");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(words(&html).contains("loss"), "no band of loss");
 }

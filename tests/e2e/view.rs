@@ -337,6 +337,21 @@ fn the_first_screen_is_printed_for_scripts() {
     }
     let wrong = run(["view", path, "--once", "--filter", "--errno EWHAT"]).expect(2);
     assert!(wrong.stderr.contains("EWHAT"), "{}", wrong.stderr);
+    // A copy without names, what gzip made of it, and one in a bundle.
+    let [masked, archive] = ["masked.ctr", "incident.zip"].map(|name| directory.path().join(name));
+    run(["redact", path, "-o", masked.to_str().unwrap()]).expect(0);
+    let screen =
+        run(["view", masked.to_str().unwrap(), "--once", "--filter", "ECONNREFUSED"]).expect(0).stdout;
+    assert!(screen.contains("redaction") && !screen.contains("/nonexistent/settings"), "{screen}");
+    run(["bundle", path, "-o", archive.to_str().unwrap()]).expect(0);
+    let rows = |screen: &str| screen.lines().skip(3).map(str::to_owned).collect::<Vec<_>>();
+    let bundled = run(["view", archive.to_str().unwrap(), "--once"]).expect(0).stdout;
+    assert_eq!(rows(&bundled), rows(&run(["view", path, "--once"]).stdout));
+    if has(&["gzip"]) {
+        assert!(Command::new("gzip").arg("-k").arg(path).status().unwrap().success());
+        let packed = run(["view", &format!("{path}.gz"), "--once"]).expect(0).stdout;
+        assert_eq!(rows(&packed), rows(&bundled));
+    }
     // Of what is left of it.
     let cut = directory.path().join("cut.ctr");
     let bytes = std::fs::read(&trace).unwrap();
