@@ -13,6 +13,7 @@ use ctrace_report::incident::{first_sentence, markdown};
 use ctrace_report::text::info::Info;
 use ctrace_report::text::when::Zone;
 use serde_json::{Value, json};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Write a trace and its report, with the runs that it is compared with, as one ZIP archive.
@@ -29,7 +30,7 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     about: About,
-    /// The archive to write [default: the trace's name with .zip]
+    /// The archive to write; `-`: the standard output [default: the trace's name with .zip]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
     /// What the traces in it, and all that is made of them, may tell [default: as they are]
@@ -66,18 +67,24 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let zone = zone::here(out);
     let mut files = args.about.open()?;
     let output = args.output.clone().unwrap_or_else(|| beside(&args.about.file));
-    crate::keep_inputs(&files.iter().map(|(_, file)| file).collect::<Vec<_>>(), &output)?;
-    let written = crate::output(&output, &crate::taken(args.force), out)?;
+    let inputs: Vec<&TraceFile> = files.iter().map(|(_, file)| file).collect();
+    // Copies that tell less have no names outside this directory, which is this user's.
     let dir = tempfile::tempdir().map_err(Failure::from)?;
-    crate::give_up(&[&output, dir.path()])?;
+    let to = crate::file_or_stream(&inputs, &output, args.force, args.json, out)?;
     if let Some(policy) = args.redact {
         files = redacted(files, policy, dir.path())?;
     }
     let contents: Vec<TraceFile> = files.iter().map(|(_, file)| file.clone()).collect();
     let title = args.about.title.as_deref();
     let gathered = Gathered::of(files, args.about.profile, out)?;
-    let path = write(title, &gathered, &contents, zone, written)?;
     let (word, sentence) = gathered.show(title, zone, first_sentence);
+    let Some(to) = to else {
+        write(title, &gathered, &contents, zone, &mut out.sink())?;
+        out.flush()?;
+        out.say(&format!("{word}: {sentence}"));
+        return Ok(Exit::Done);
+    };
+    let path = to.write_with(|to| write(title, &gathered, &contents, zone, to))?;
     let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
     out.say(&format!("{word}: {sentence}"));
     out.say(&format!("{}: {}", path.display(), units::bytes(bytes)));
@@ -115,8 +122,8 @@ fn write(
     gathered: &Gathered,
     contents: &[TraceFile],
     zone: Zone,
-    to: OutFile,
-) -> Result<PathBuf, Failure> {
+    to: &mut dyn io::Write,
+) -> io::Result<()> {
     let text = |name: &str, what: &'static str, text: String| Member {
         name: name.to_owned(),
         what,
@@ -147,7 +154,7 @@ fn write(
     }
     let start_ns = gathered.traces.first().map_or(0, |first| first.trace.header().start_realtime_ns);
     let maker = concat!("ctrace ", env!("CARGO_PKG_VERSION"));
-    Ok(to.write_with(|to| bundle::write(to, members, start_ns, maker))?)
+    bundle::write(to, members, start_ns, maker)
 }
 
 fn info(read: &Read) -> String {

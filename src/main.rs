@@ -251,6 +251,30 @@ fn read(file: TraceFile, out: &mut Output) -> Result<Trace, Failure> {
     Ok(trace)
 }
 
+/// The output of a command that writes one file, with the privileges that it takes kept and all others given up; `None`: it
+/// goes to the standard output.
+fn file_or_stream(
+    inputs: &[&TraceFile],
+    path: &Path,
+    force: bool,
+    json: bool,
+    out: &mut Output,
+) -> Result<Option<OutFile>, Failure> {
+    if path == Path::new("-") {
+        give_up(&[])?;
+        return if json {
+            let what = "--json and the file would both be on the standard output";
+            Err(Failure::say(Exit::Usage, what).fix("write a file: -o OUT"))
+        } else {
+            Ok(None)
+        };
+    }
+    keep_inputs(inputs, path)?;
+    let file = output(path, &taken(force), out)?;
+    give_up(&[path])?;
+    Ok(Some(file))
+}
+
 /// Makes an output, and says so when it gets another name than it was to have.
 fn output(path: &Path, taken: &Taken, out: &mut Output) -> Result<OutFile, Failure> {
     let file = OutFile::create(path, taken)?;

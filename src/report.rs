@@ -29,7 +29,7 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     about: About,
-    /// The file to write; Markdown when it ends in .md [default: the trace's name with .html]
+    /// The file to write, Markdown when it ends in .md; `-`: the standard output [default: the trace's name with .html]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
     /// Write Markdown (at most 60 kB) rather than HTML
@@ -67,9 +67,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     }
     let is_markdown = args.markdown || args.output.as_deref().is_some_and(is_markdown_name);
     let output = args.output.clone().unwrap_or_else(|| beside(&args.about.file, is_markdown));
-    crate::keep_inputs(&files.iter().map(|(_, file)| file).collect::<Vec<_>>(), &output)?;
-    let written = crate::output(&output, &crate::taken(args.force), out)?;
-    crate::give_up(&[&output])?;
+    let inputs: Vec<&TraceFile> = files.iter().map(|(_, file)| file).collect();
+    let to = crate::file_or_stream(&inputs, &output, args.force, args.json, out)?;
     let gathered = Gathered::of(files, args.about.profile, out)?;
     let made = gathered.show(args.about.title.as_deref(), zone, |incident| {
         let first = first_sentence(incident);
@@ -81,8 +80,13 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         }
     });
     let (text, sections, caps, (word, sentence)) = made;
-    let path = written.write_whole(text.as_bytes())?;
     out.say(&format!("{word}: {sentence}"));
+    let Some(to) = to else {
+        out.sink().write_all(text.as_bytes())?;
+        out.flush()?;
+        return Ok(Exit::Done);
+    };
+    let path = to.write_whole(text.as_bytes())?;
     out.say(&format!("{}: {}", path.display(), units::bytes(text.len() as u64)));
     if args.json {
         out.json(

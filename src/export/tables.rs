@@ -68,6 +68,13 @@ impl Directory {
     /// Makes the unfinished directory for `path`, or for another name where that is taken.
     pub(super) fn create(path: &Path, force: bool, out: &mut Output) -> Result<Self, Failure> {
         let looked = |error| failed("looking at", path, error);
+        if let Ok(found) = std::fs::metadata(path)
+            && !found.is_dir()
+            && !found.is_file()
+        {
+            return Err(failed("creating", path, io::ErrorKind::NotADirectory.into())
+                .fix("tables are files in a directory, not one stream: name one, -o DIR"));
+        }
         let mut name = path.to_owned();
         let may_be_named = is_free(path).map_err(looked)? || force && is_export(path).map_err(looked)?;
         if !may_be_named {

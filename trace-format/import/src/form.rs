@@ -55,20 +55,27 @@ pub(crate) struct CallText<'a> {
 
 /// Reads a line behind its front.
 pub(crate) fn form(text: &[u8]) -> Form<'_> {
-    let text = text.trim_ascii_end();
+    let text = text.trim_ascii();
     match text {
         [] => Form::Empty,
         [b'-', b'-', b'-', b' ', ..] => signal(text),
         [b'+', b'+', b'+', b' ', ..] => end(text),
         [b'<', b'.', b'.', b'.', b' ', rest @ ..] => resumed(rest),
-        // A frame of a stack (-k); the table of calls behind a log (-C).
+        // A frame of a stack (-k); a row of bytes (-e read=, -e write=); the table of calls behind a log (-C).
         [b'>', b' ', ..] => Form::Remark,
+        [b'|', b' ', rest @ ..] if is_offset(rest) => Form::Remark,
         _ if is_summary(text) => Form::Remark,
         _ => match text.strip_prefix(b"strace: ").or_else(|| text.starts_with(b"[ ").then_some(text)) {
             Some(remark) => remarked(remark),
             None => begun(text),
         },
     }
+}
+
+/// Whether a row of bytes follows: `00010  03 00 3e`.
+fn is_offset(text: &[u8]) -> bool {
+    let digits = text.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    digits >= 5 && text[digits..].starts_with(b"  ")
 }
 
 /// Whether a line is one of the table that `-C` writes behind the log: `% time`, rules, and rows of numbers.
@@ -313,6 +320,15 @@ mod tests {
         assert!(matches!(signal, Form::Signal { name: b"SIGCHLD", .. }), "{signal:?}");
         assert_eq!(of("--- stopped by SIGSTOP ---"), Form::Stopped);
         assert_eq!(of("+++ exited with 3 +++"), Form::Exited(3));
+        for remark in [
+            " > /usr/lib/x86_64-linux-gnu/libc.so.6(__write+0x10) [0xf8350]",
+            " > unexpected_backtracing_error [0x7f0c]",
+            " | 00000  68 69 0a                                          hi.              |",
+            " | 1ffff0  68 69                                             hi               |",
+        ] {
+            assert_eq!(of(remark), Form::Remark, "{remark}");
+        }
+        assert!(matches!(of(" | words of a program"), Form::Bad(_)));
         assert_eq!(
             of("+++ killed by SIGSEGV (core dumped) +++"),
             Form::Killed { signal: b"SIGSEGV", core: true }

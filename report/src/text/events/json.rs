@@ -77,6 +77,9 @@ impl Events<'_> {
                 extend(&mut object, more);
                 object
             }
+            Event::Anchor(e) => json!({
+                "t_ns": e.t_ns, "type": "clock", "monotonic_ns": e.monotonic_ns, "realtime_ns": e.realtime_ns,
+            }),
             Event::Signal(e) => {
                 let mut object = self.object("signal", e.t_ns, Some(e.task));
                 extend(

@@ -215,7 +215,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    /// The event as an object. Anchors have none.
+    /// The event as an object; readings of the clocks too, which have no line.
     pub fn json(&self, event: &Event) -> Option<Document> {
         if let Event::Syscall(call) = event {
             return Some(Document::of_event(&self.call_object(call, Some(Shape::Event.schema()))));
