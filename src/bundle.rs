@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::gathered::{About, Gathered, Read};
 use crate::output::{Document, Output, Shape};
 use crate::redact::Redact;
+use crate::signals::Unfinished;
 use crate::{units, zone};
 use ctrace_analysis::CallCounts;
 use ctrace_format::{OutFile, Redaction, Taken, TraceFile};
@@ -70,6 +71,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let inputs: Vec<&TraceFile> = files.iter().map(|(_, file)| file).collect();
     // Copies that tell less have no names outside this directory, which is this user's.
     let dir = tempfile::tempdir().map_err(Failure::from)?;
+    let _on_signal = Unfinished::new(dir.path());
     let to = crate::file_or_stream(&inputs, &output, args.force, args.json, out)?;
     if let Some(policy) = args.redact {
         files = redacted(files, policy, dir.path())?;
@@ -78,7 +80,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let title = args.about.title.as_deref();
     let gathered = Gathered::of(files, args.about.profile, out)?;
     let (word, sentence) = gathered.show(title, zone, first_sentence);
-    let Some(to) = to else {
+    let Some((to, _on_signal)) = to else {
         write(title, &gathered, &contents, zone, &mut out.sink())?;
         out.flush()?;
         out.say(&format!("{word}: {sentence}"));

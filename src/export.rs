@@ -6,6 +6,7 @@ mod tables;
 use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output, Shape};
 use crate::serve::Server;
+use crate::signals::Unfinished;
 use crate::{account, units, zone};
 use ctrace_format::{Filter, OutFile, ReadError, Sink, Trace, TraceFile};
 use ctrace_report::Paint;
@@ -106,32 +107,41 @@ impl Format {
 const BLOCK: usize = 1 << 20;
 
 /// An output that has its name only when it is whole.
-struct Whole(Option<OutFile>);
+struct Whole {
+    file: Option<OutFile>,
+    _on_signal: Unfinished,
+}
 
 impl Whole {
     /// Gives it its name.
     fn finish(mut self) -> Result<PathBuf, Failure> {
-        let Some(file) = self.0.as_mut() else { return Ok(PathBuf::new()) };
+        let Some(file) = self.file.as_mut() else { return Ok(PathBuf::new()) };
         file.sync()?;
         let path = file.publish()?.unwrap_or_else(|| file.path().to_owned());
-        self.0 = None;
+        self.file = None;
         Ok(path)
+    }
+}
+
+impl Whole {
+    fn new(file: OutFile) -> Self {
+        Self { _on_signal: Unfinished::new(file.partial_path()), file: Some(file) }
     }
 }
 
 impl Write for Whole {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.as_mut().map_or(Ok(bytes.len()), |file| file.write(bytes))
+        self.file.as_mut().map_or(Ok(bytes.len()), |file| file.write(bytes))
     }
     fn flush(&mut self) -> io::Result<()> {
-        self.0.as_mut().map_or(Ok(()), Write::flush)
+        self.file.as_mut().map_or(Ok(()), Write::flush)
     }
 }
 
 impl Drop for Whole {
     fn drop(&mut self) {
         // What was not finished is of no use: unlike a recording, it can be made again.
-        if let Some(file) = self.0.take() {
+        if let Some(file) = self.file.take() {
             let _ = std::fs::remove_file(file.partial_path());
         }
     }
@@ -245,7 +255,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         let with = args.with.clone().unwrap_or_default();
         let directory = made.path().parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = directory.to_owned();
-        let mut sink = BufWriter::with_capacity(BLOCK, Whole(Some(made)));
+        let mut sink = BufWriter::with_capacity(BLOCK, Whole::new(made));
         let done = pair::write(((path, file), (&with, other)), &directory, &mut sink, out)?;
         let whole = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
         summarise(args, format, &done, Some(&whole.finish()?), out)?;
@@ -260,7 +270,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
             (done, None)
         }
         Target::File(made) => {
-            let mut sink = BufWriter::with_capacity(BLOCK, Whole(Some(made)));
+            let mut sink = BufWriter::with_capacity(BLOCK, Whole::new(made));
             let done = write(args, format, &trace, filter, &mut sink)?;
             let whole = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
             (done, Some(whole.finish()?))

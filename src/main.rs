@@ -32,6 +32,7 @@ mod verify;
 mod view;
 mod zone;
 
+use crate::signals::Unfinished;
 use clap::{CommandFactory, Parser, Subcommand};
 use ctrace_format::{OutFile, RepairError, State, Taken, Trace, TraceFile};
 use ctrace_recorder::privilege::{self, Standing};
@@ -259,7 +260,7 @@ fn file_or_stream(
     force: bool,
     json: bool,
     out: &mut Output,
-) -> Result<Option<OutFile>, Failure> {
+) -> Result<Option<(OutFile, Unfinished)>, Failure> {
     if path == Path::new("-") {
         give_up(&[])?;
         return if json {
@@ -272,7 +273,8 @@ fn file_or_stream(
     keep_inputs(inputs, path)?;
     let file = output(path, &taken(force), out)?;
     give_up(&[path])?;
-    Ok(Some(file))
+    let unfinished = Unfinished::new(file.partial_path());
+    Ok(Some((file, unfinished)))
 }
 
 /// Makes an output, and says so when it gets another name than it was to have.

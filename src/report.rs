@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     });
     let (text, sections, caps, (word, sentence)) = made;
     out.say(&format!("{word}: {sentence}"));
-    let Some(to) = to else {
+    let Some((to, _on_signal)) = to else {
         out.sink().write_all(text.as_bytes())?;
         out.flush()?;
         return Ok(Exit::Done);

@@ -1,7 +1,9 @@
-//! Signals that ask ctrace to end: counted, for loops to look at.
+//! Signals that ask ctrace to end: counted, for loops to look at; or what is unfinished is removed first.
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 static LAST: AtomicU32 = AtomicU32::new(0);
@@ -62,4 +64,62 @@ pub(crate) fn count() -> u32 {
 /// The number of the last one.
 pub(crate) fn last() -> u8 {
     LAST.load(Ordering::Relaxed) as u8
+}
+
+/// Files and directories that are of no use unless they are finished.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Something unfinished that a signal which ends the process removes first, until this is dropped.
+#[must_use]
+pub(crate) struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// To be made before the process has other threads, which would take the signal.
+    pub(crate) fn new(path: &Path) -> Self {
+        static WATCH: Once = Once::new();
+        UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+        WATCH.call_once(watch);
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|path| *path != self.0);
+    }
+}
+
+/// A thread of its own waits for signals and ends the process by them, as they would have. Without it they do so themselves.
+fn watch() {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // One that is ignored, as by nohup, stays so.
+        // SAFETY: no handler.
+        let ignored = unsafe {
+            sigaction(signal, &SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()))
+        }
+        .is_ok_and(|before| {
+            // SAFETY: the action that was there.
+            let _ = unsafe { sigaction(signal, &before) };
+            matches!(before.handler(), SigHandler::SigIgn)
+        });
+        if !ignored {
+            set.add(signal);
+        }
+    }
+    if set.thread_block().is_err() {
+        return;
+    }
+    let waiting = std::thread::Builder::new().name("ctrace-signals".into()).spawn(move || {
+        let Ok(signal) = set.wait() else { return };
+        let unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in unfinished.iter() {
+            let _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path));
+        }
+        let _ = set.thread_unblock();
+        let _ = nix::sys::signal::raise(signal);
+    });
+    if waiting.is_err() {
+        let _ = set.thread_unblock();
+    }
 }

@@ -71,7 +71,7 @@ fn what_it_counts_is_what_info_counts() {
     ));
     assert!(is_near(total(&picture, PanelKind::Connections, Some("reset")), overview.network.reset as f64));
     let row = &picture.errors.rows[0];
-    assert_eq!((row.calls, row.is_benign), (300, false));
+    assert_eq!((row.calls, row.is_benign()), (300, false));
     assert_eq!(row.on, [("10.0.0.7:5432".to_owned(), 100)]);
     assert_eq!(row.spark.iter().sum::<u32>(), 100);
     assert_eq!(picture.processes.rows[0].failed, 100);

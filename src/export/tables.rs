@@ -3,6 +3,7 @@
 use super::{Args, Done};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::signals::Unfinished;
 use ctrace_format::{Filter, Trace};
 use ctrace_parquet::{Error, TABLES, is_table};
 use std::fs::{File, OpenOptions, Permissions};
@@ -17,6 +18,7 @@ const COUNTED: u32 = 999;
 /// An unfinished directory beside the name that it will have; dropped, it is gone.
 pub(super) struct Directory {
     unfinished: TempDir,
+    on_signal: Unfinished,
     path: PathBuf,
     force: bool,
 }
@@ -93,7 +95,8 @@ impl Directory {
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)
             .map_err(|error| failed("creating", &name, error))?;
-        Ok(Self { unfinished, path: name, force })
+        let on_signal = Unfinished::new(unfinished.path());
+        Ok(Self { unfinished, on_signal, path: name, force })
     }
 
     fn open(&self, table: &str) -> io::Result<File> {
@@ -103,7 +106,8 @@ impl Directory {
 
     /// Gives it its name.
     pub(super) fn finish(self) -> Result<PathBuf, Failure> {
-        let Self { unfinished, path, force } = self;
+        let Self { unfinished, on_signal, path, force } = self;
+        drop(on_signal);
         let renaming = |path: &Path| {
             let path = path.to_owned();
             move |error| failed("renaming the output to", &path, error)

@@ -126,7 +126,7 @@ impl Attempts {
                     attempt.failed.len() - 1
                 });
                 let failed = &mut attempt.failed[at].1;
-                failed.add(seen.end_ns(), seen.actor.tid, ok);
+                failed.add(seen.end_ns(), seen.actor, ok);
                 failed.changes |= changes(seen);
                 failed.filtered += u64::from(seen.s.flags.contains(SyscallFlags::FILTERED));
                 failed.emulated += u64::from(seen.s.flags.contains(SyscallFlags::EMULATED));
@@ -210,6 +210,7 @@ impl Group {
         sum.filtered += failed.filtered;
         sum.emulated += failed.emulated;
         sum.burst = sum.burst.max(failed.burst);
+        sum.by.and(failed.by);
         self.ok += ok;
         self.changes |= failed.changes;
         self.parts.push((failed.count, call, place));
@@ -227,7 +228,7 @@ impl Group {
         let (_, call, place) = self.parts[0];
         let object = facts.places.name(place);
         let sum = &self.sum;
-        let who = facts.who(role);
+        let who = facts.who_met(role, sum);
         let mut sentence = format!("{who}: {}", attempted(call, object));
         let places = self.parts.iter().map(|part| part.2).collect::<std::collections::BTreeSet<_>>().len();
         if places > 1 {

@@ -102,7 +102,7 @@ impl Descriptors {
                 let place = places.of(seen, words);
                 (table.failing, table.tid) = (Some((call, place, errno)), seen.actor.tid);
             }
-            table.limited.add(seen.end_ns(), seen.actor.tid, ok);
+            table.limited.add(seen.end_ns(), seen.actor, ok);
         }
         for effect in effects {
             match effect {

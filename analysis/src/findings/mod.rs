@@ -691,11 +691,16 @@ impl Facts<'_> {
     fn who(&self, role: people::RoleId) -> String {
         self.people.named(role, self.containers)
     }
+
+    /// Those of a role who met these failures.
+    fn who_met(&self, role: people::RoleId, failed: &tally::Failed) -> String {
+        self.people.named_by(role, failed.by, self.containers)
+    }
 }
 
 impl Account {
     /// Version of what is kept with a trace: raised whenever the same events would give another account.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
 }
 
 /// Works out from its events what a trace tells.

@@ -54,6 +54,39 @@ pub(crate) struct Actor {
     pub(crate) tid: u32,
 }
 
+/// Processes of a role that did something: one, or several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Doers {
+    #[default]
+    None,
+    One(ProcessId),
+    Several,
+}
+
+impl Doers {
+    pub(crate) fn add(&mut self, process: ProcessId) {
+        *self = match *self {
+            Self::None => Self::One(process),
+            Self::One(same) if same == process => *self,
+            _ => Self::Several,
+        };
+    }
+
+    /// Those of both.
+    pub(crate) fn and(&mut self, others: Self) {
+        match others {
+            Self::None => {}
+            Self::One(process) => self.add(process),
+            Self::Several => *self = Self::Several,
+        }
+    }
+}
+
+/// The name of a task that no event tells is empty.
+fn or_nameless(comm: &str) -> &str {
+    if comm.is_empty() { "a program without a name" } else { comm }
+}
+
 /// Everybody.
 #[derive(Debug, Default)]
 pub(crate) struct People {
@@ -278,12 +311,27 @@ impl People {
     /// A role as a sentence names it: with its process, or how many had it, and its container.
     pub(crate) fn named(&self, id: RoleId, containers: &[Container]) -> String {
         let role = &self.roles[id.0 as usize];
+        let name = or_nameless(&role.name);
         let who = match (role.processes, role.threads) {
-            (..=1, ..=1) => format!("{} (pid {})", role.name, self.process(role.first).tgid),
-            (..=1, n) => format!("{} (pid {}, {n} threads)", role.name, self.process(role.first).tgid),
-            (n, _) => format!("{} ({n} processes)", role.name),
+            (..=1, ..=1) => format!("{name} (pid {})", self.process(role.first).tgid),
+            (..=1, n) => format!("{name} (pid {}, {n} threads)", self.process(role.first).tgid),
+            (n, _) => format!("{name} ({n} processes)"),
         };
         match self.container_of(role.first, containers) {
+            Some(container) => format!("{who} in container {container}"),
+            None => who,
+        }
+    }
+
+    /// Those of a role who did something, as a sentence names them: one process by its id.
+    pub(crate) fn named_by(&self, id: RoleId, doers: Doers, containers: &[Container]) -> String {
+        let role = &self.roles[id.0 as usize];
+        let Doers::One(process) = doers else { return self.named(id, containers) };
+        if role.processes <= 1 {
+            return self.named(id, containers);
+        }
+        let who = format!("{} (pid {})", or_nameless(&role.name), self.process(process).tgid);
+        match self.container_of(process, containers) {
             Some(container) => format!("{who} in container {container}"),
             None => who,
         }
@@ -292,7 +340,7 @@ impl People {
     /// A process as a sentence names it.
     pub(crate) fn named_process(&self, id: ProcessId, containers: &[Container]) -> String {
         let process = self.process(id);
-        let who = format!("{} (pid {})", process.comm, process.tgid);
+        let who = format!("{} (pid {})", or_nameless(&process.comm), process.tgid);
         match self.container_of(id, containers) {
             Some(container) => format!("{who} in container {container}"),
             None => who,

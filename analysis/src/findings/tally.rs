@@ -1,5 +1,7 @@
 //! Counts, durations and their change over time, in bounded memory.
 
+use super::people::{Actor, Doers};
+
 /// Durations by their logarithm: four buckets an octave, from 1 ns to 2^40 ns (18 minutes).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Histogram {
@@ -174,17 +176,20 @@ pub(super) struct Failed {
     pub(super) changes: bool,
     /// The thread of the first.
     pub(super) tid: u32,
+    /// The processes that met them.
+    pub(super) by: Doers,
     second: (u64, u64),
     /// Most within one second, and when it began.
     pub(super) burst: (u64, u64),
 }
 
 impl Failed {
-    pub(super) fn add(&mut self, t_ns: u64, tid: u32, ok_so_far: u64) {
+    pub(super) fn add(&mut self, t_ns: u64, actor: Actor, ok_so_far: u64) {
         const SECOND_NS: u64 = 1_000_000_000;
         if self.count == 0 {
-            (self.first_ns, self.ok_before, self.tid) = (t_ns, ok_so_far, tid);
+            (self.first_ns, self.ok_before, self.tid) = (t_ns, ok_so_far, actor.tid);
         }
+        self.by.add(actor.process);
         self.count += 1;
         self.last_ns = self.last_ns.max(t_ns);
         self.ok_at_last = ok_so_far;

@@ -211,6 +211,11 @@ impl Errors {
         Panel { kind: PanelKind::Errors, series, empty }
     }
 
+    /// Failures by the policy, in all.
+    pub(super) fn failures(&self) -> u64 {
+        self.curves.values().map(|series| series.failures).sum()
+    }
+
     /// Names of errors that were failures by the policy: the others say nothing about an incident.
     pub(super) fn telling(&self) -> Vec<String> {
         let telling = self.curves.iter().filter(|(_, series)| series.failures > 0);
@@ -244,7 +249,7 @@ impl Errors {
                 meaning: meaning(row.errno),
                 count: row.count,
                 calls: calls.counted(row.name),
-                is_benign: row.failures == 0,
+                failures: row.failures,
                 first_ns: row.first_ns,
                 last_ns: row.last_ns,
                 on: commonest(named.into_iter().collect()),

@@ -52,6 +52,8 @@ pub struct Picture {
     pub map: Map,
     /// Calls that failed, those that break things first.
     pub errors: Ranked<ErrorRow>,
+    /// Calls that failed other than by design, also of rows that are left out.
+    pub failures: u64,
     /// The calls that took longest, other than waits for nothing in particular.
     pub slow_calls: Ranked<SlowCall>,
     /// Connections, the slowest first.
@@ -365,8 +367,8 @@ pub struct ErrorRow {
     pub count: u64,
     /// Calls of this name in all.
     pub calls: u64,
-    /// Whether programs meet it while they look around or wait: it breaks nothing.
-    pub is_benign: bool,
+    /// Of those, how many tell of something that failed. Healthy programs meet the others while they look around or wait.
+    pub failures: u64,
     /// When first.
     pub first_ns: u64,
     /// When last.
@@ -379,6 +381,13 @@ pub struct ErrorRow {
     pub spark: Vec<u32>,
     /// The first one.
     pub event: EventId,
+}
+
+impl ErrorRow {
+    /// Whether all of them are by design: they break nothing.
+    pub const fn is_benign(&self) -> bool {
+        self.failures == 0
+    }
 }
 
 /// A call that took long.

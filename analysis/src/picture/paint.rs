@@ -346,6 +346,7 @@ impl<'a> Painter<'a> {
             panels,
             lanes: self.lanes.finish(&grid, &self.people, &self.places, trace),
             map: map::map(&edges, &called, &self.people, &self.places),
+            failures: self.errors.failures(),
             errors: self.errors.table(&self.calls, &self.people, trace),
             slow_calls,
             connections,

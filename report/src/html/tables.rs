@@ -48,17 +48,25 @@ pub(super) fn errors_table(incident: &Incident) -> Markup {
     section("errors", "Errors", lead, &body)
 }
 
+fn by_design(row: &ErrorRow) -> String {
+    match row.count.saturating_sub(row.failures) {
+        0 => String::new(),
+        all if all == row.count => ", by design".to_owned(),
+        some => format!(", {} of them by design", units::count(some)),
+    }
+}
+
 fn error_row(incident: &Incident, pair: &ErrorPair) -> Markup {
     let Some(any) = pair.any() else { return html! {} };
     let counts = pair.counts();
     let present: Vec<(Side, &ErrorRow)> =
         sides(incident).zip(&pair.rows).filter_map(|(side, row)| row.map(|row| (side, row))).collect();
     html! {
-        tr class=[any.is_benign.then_some("benign")] data-call=(words::name(&any.call)) data-errno=(words::name(&any.errno))
+        tr class=[any.is_benign().then_some("benign")] data-call=(words::name(&any.call)) data-errno=(words::name(&any.errno))
             data-from=(any.first_ns) data-to=(any.last_ns) {
             th scope="row" {
                 (call_and_errno(&any.call, &any.errno))
-                span.note { (name(&any.meaning)) @if any.is_benign { ", by design" } }
+                span.note { (name(&any.meaning)) (by_design(any)) }
             }
             @for (n, count) in counts.iter().enumerate() {
                 td.number { (units::count(*count)) }

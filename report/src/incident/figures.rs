@@ -18,11 +18,7 @@ pub(crate) struct Figure {
 /// The figures of the traces, in the order in which they are shown.
 pub(crate) fn figures(incident: &Incident) -> Vec<Figure> {
     let calls = |t: &Traced| t.trace.counts().get(&Class::Syscall).copied().unwrap_or(0);
-    let failed = |t: &Traced| {
-        let (errors, benign) =
-            (&t.picture.errors.rows, |r: &&ctrace_analysis::picture::ErrorRow| !r.is_benign);
-        errors.iter().filter(benign).map(|row| row.count).sum()
-    };
+    let failed = |t: &Traced| t.picture.failures;
     let count = |n: u64| units::count(n);
     let row = |name, of: &dyn Fn(&Traced) -> u64, text: &dyn Fn(u64) -> String| {
         let raw: Vec<u64> = incident.traces.iter().map(of).collect();

@@ -280,7 +280,7 @@ fn errors_of(out: &mut Markdown, incident: &Incident, rows: usize) {
     out.part("Errors");
     let pairs = errors(incident.traces);
     let mut all: Vec<[String; 5]> = Vec::new();
-    for pair in pairs.iter().filter(|pair| pair.any().is_some_and(|row| !row.is_benign)).take(rows) {
+    for pair in pairs.iter().filter(|pair| pair.any().is_some_and(|row| !row.is_benign())).take(rows) {
         let Some(row) = pair.any() else { continue };
         let counts = pair.counts();
         let mut count: Vec<String> = counts.iter().map(|n| units::count(*n)).collect();

@@ -23,25 +23,41 @@ pub(crate) fn quoted(word: &str) -> String {
         return format!("'{}'", word.replace('\'', r"'\''"));
     }
     let mut out = String::from("$'");
-    for c in word.chars() {
-        match c {
-            '\'' | '\\' => out.extend(['\\', c]),
-            c if crate::escape::is_hostile(c) => {
-                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                    let _ = write!(out, "\\x{byte:02x}");
-                }
-            }
-            c => out.push(c),
+    word.chars().for_each(|c| push(&mut out, c));
+    out.push('\'');
+    out
+}
+
+/// A path, never taken for an option. Names of files are bytes, which need be no text.
+fn file(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    let bytes = path.as_os_str().as_bytes();
+    let front = if bytes.starts_with(b"-") && bytes.len() > 1 { "./" } else { "" };
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return quoted(&format!("{front}{text}"));
+    }
+    let mut out = format!("$'{front}");
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|c| push(&mut out, c));
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
         }
     }
     out.push('\'');
     out
 }
 
-/// A path, never taken for an option.
-fn file(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if text.starts_with('-') && text.len() > 1 { quoted(&format!("./{text}")) } else { quoted(&text) }
+/// A character between `$'` and `'`.
+fn push(out: &mut String, c: char) {
+    match c {
+        '\'' | '\\' => out.extend(['\\', c]),
+        c if crate::escape::is_hostile(c) => {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                let _ = write!(out, "\\x{byte:02x}");
+            }
+        }
+        c => out.push(c),
+    }
 }
 
 fn of(traced: &Traced) -> String {
@@ -133,5 +149,7 @@ mod tests {
         }
         assert_eq!(file(Path::new("-o.ctr")), "./-o.ctr");
         assert_eq!(file(Path::new("-")), "-");
+        let bytes = std::os::unix::ffi::OsStrExt::from_bytes(b"a\xffb '.ctr");
+        assert_eq!(file(Path::new::<std::ffi::OsStr>(bytes)), r"$'a\xffb \'.ctr'");
     }
 }

@@ -46,9 +46,9 @@ impl Answers {
     }
 
     /// The program did not wait any longer for an answer.
-    pub(super) fn gave_up(&mut self, sent_ns: u64, end_ns: u64, tid: u32) {
+    pub(super) fn gave_up(&mut self, sent_ns: u64, end_ns: u64, actor: Actor) {
         let ok = self.times.len();
-        self.given_up.add(end_ns, tid, ok);
+        self.given_up.add(end_ns, actor, ok);
         self.waited.add(sent_ns, end_ns.saturating_sub(sent_ns));
     }
 }
@@ -178,7 +178,7 @@ impl Network {
             let Some(flow) = self.flows.get_mut(&cookie) else { continue };
             let (Some(sent_ns), true) = (flow.sent_ns.take(), flow.timed_out) else { continue };
             if let Some(answers) = bounded(&mut self.answers, (actor.role, flow.place)) {
-                answers.gave_up(sent_ns, t_ns, actor.tid);
+                answers.gave_up(sent_ns, t_ns, actor);
             }
         }
     }
@@ -284,6 +284,7 @@ impl Network {
         };
         let given_up = &answers.given_up;
         if given_up.count > 0 {
+            let who = facts.who_met(role, given_up);
             let sentence = format!(
                 "{who}: {object} did not answer {} {}; the program gave up after {}{}",
                 if given_up.count == 1 {

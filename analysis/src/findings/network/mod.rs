@@ -321,7 +321,7 @@ impl Network {
                     && (timed_out || answers.is_long(end_ns.saturating_sub(sent_ns)))
                 {
                     self.hit = Some((seen.actor.process, end_ns));
-                    answers.gave_up(sent_ns, end_ns, tid);
+                    answers.gave_up(sent_ns, end_ns, seen.actor);
                 }
                 self.answered(tid, cookie);
             }
@@ -395,7 +395,7 @@ impl Network {
         match connected.error {
             None => target.ok += 1,
             Some(errno) if is_expected(peer, errno) => {}
-            Some(_) if connected.gave_up => target.gave_up.add(end_ns, tid, target.ok),
+            Some(_) if connected.gave_up => target.gave_up.add(end_ns, actor, target.ok),
             Some(errno) => {
                 let ok = target.ok;
                 if target.last.len() < 4096 {
@@ -404,10 +404,10 @@ impl Network {
                         u64::from(last.is_some_and(|l| connected.t_ns.saturating_sub(l) < NO_PAUSE_NS));
                 }
                 if let Some((_, failed)) = target.failed.iter_mut().find(|(e, _)| *e == errno) {
-                    failed.add(end_ns, tid, ok);
+                    failed.add(end_ns, actor, ok);
                 } else {
                     let mut failed = Failed::default();
-                    failed.add(end_ns, tid, ok);
+                    failed.add(end_ns, actor, ok);
                     target.failed.push((errno, failed));
                 }
             }

@@ -49,17 +49,17 @@ impl Network {
         match dns.answer {
             // Told when the socket was closed, or at the end: the time of the question says more.
             None => {
-                entry.unanswered.add(dns.t_ns, actor.tid, ok);
+                entry.unanswered.add(dns.t_ns, actor, ok);
                 entry.given_up.get_or_insert((end_ns, actor.tid));
             }
-            Some((NXDOMAIN, _)) => entry.missing.add(end_ns, actor.tid, ok),
+            Some((NXDOMAIN, _)) => entry.missing.add(end_ns, actor, ok),
             Some((0, _)) => {
                 entry.answered += 1;
                 self.called.answered(actor.tid, name);
             }
             Some((code, _)) => {
                 entry.code = code;
-                entry.refused.add(end_ns, actor.tid, ok);
+                entry.refused.add(end_ns, actor, ok);
             }
         }
         if dns.answer.is_some() {
@@ -88,8 +88,7 @@ impl Network {
         // Slowness is a server's, whatever it is asked for.
         let mut servers: std::collections::BTreeMap<_, Vec<Answered>> = std::collections::BTreeMap::new();
         for ((role, server, name), entry) in all {
-            let (who, server_name, text) =
-                (facts.who(*role), facts.places.name(*server), facts.places.name(*name));
+            let (server_name, text) = (facts.places.name(*server), facts.places.name(*name));
             let text = if text.is_empty() { "the root" } else { text };
             let sums = servers.entry((*role, *server)).or_default();
             sums.extend(entry.answers.sorted().into_iter().map(|(t, ns)| (t, ns, *name)));
@@ -119,6 +118,7 @@ impl Network {
                     if what == "failed" { format!(" ({})", code_name(entry.code)) } else { String::new() };
                 let shown = entry.given_up.filter(|_| what == unanswered.1);
                 let shown = shown.unwrap_or((failed.first_ns, failed.tid));
+                let who = facts.who_met(*role, failed);
                 let sentence = format!(
                     "{who} asked the name server {server_name} for {text}: it {what}{code} {} {}{}",
                     times(failed.count),

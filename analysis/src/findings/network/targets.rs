@@ -36,9 +36,9 @@ impl Network {
         out: &mut Vec<Finding>,
     ) {
         let object = self.place_name(facts, place);
-        let who = facts.who(role);
         let all: u64 = target.failed.iter().map(|(_, f)| f.count).sum();
         for (errno, failed) in &target.failed {
+            let who = facts.who_met(role, failed);
             let (kind, level) = match *errno {
                 ECONNREFUSED => (Kind::Refused, Level::Cause),
                 EHOSTUNREACH | ENETUNREACH => (Kind::Unreachable, Level::Cause),
@@ -94,6 +94,7 @@ impl Network {
         }
         if target.gave_up.count > 0 {
             let failed = &target.gave_up;
+            let who = facts.who_met(role, failed);
             let sentence = format!(
                 "{who}: {object} did not answer to connect, {} {}, until the program gave up{}",
                 times(failed.count),
