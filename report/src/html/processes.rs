@@ -66,7 +66,8 @@ fn row(side: Side, process: &ProcessRow, depth: usize) -> Markup {
     let cut = process.argv.len().saturating_sub(WORDS);
     let line = if argv.is_empty() { words::name(&process.exe) } else { argv.join(" ") };
     html! {
-        tr data-tgid=(process.tgid) data-from=(process.from_ns) data-to=[process.to_ns] data-trace=(side.n) {
+        tr data-tgid=(process.tgid) data-from=(side.on_axis(process.from_ns)) data-to=[process.to_ns.map(|to_ns| side.on_axis(to_ns))]
+            data-trace=(side.n) {
             th scope="row" class={"depth depth-" (depth.min(DEEPEST))} {
                 span.unseen { "level " (depth + 1) ": " }
                 @if depth > 0 { span.branch aria-hidden="true" { "└ " } }
