@@ -43,7 +43,7 @@ fn incident(name: &str, dir: &Path) -> Option<(PathBuf, PathBuf)> {
 }
 
 /// Writes a report, and leaves it where the screenshots are.
-fn report(name: &str, words: &[&Path]) -> PathBuf {
+pub(crate) fn report(name: &str, words: &[&Path]) -> PathBuf {
     let page = tools::folder().join(format!("{name}.html"));
     let ran = ctrace().arg("report").args(words).arg("--force").arg("-o").arg(&page).output().unwrap();
     assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
@@ -51,7 +51,7 @@ fn report(name: &str, words: &[&Path]) -> PathBuf {
 }
 
 /// What is true of every report.
-fn check(browser: &Browser, page: &Path, name: &str) {
+pub(crate) fn check(browser: &Browser, page: &Path, name: &str) {
     browser.open(page, "");
     let ids = "return [...document.querySelectorAll('main > section')].map(({ id }) => id)";
     let ids: Vec<String> = serde_json::from_value(browser.run(ids)).unwrap();

@@ -111,6 +111,7 @@ fn about(side: Side) -> Markup {
     html! {
         (table(&side.titled("The host"), &[("fact", false), ("value", false)], &facts))
         (table(&side.titled("The file"), &[("fact", false), ("value", false)], &header_rows))
+        (super::containers::pod(side))
         (table(&side.titled("Events of the file"), &number, &counts))
         @if let Some(summary) = trace.summary().filter(|s| !s.redacted.is_empty()) {
             @let rows = html! { @for (rule, n) in summary.redacted.iter().take(MANY) {

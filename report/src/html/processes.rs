@@ -1,5 +1,6 @@
 //! Processes as a tree.
 
+use super::containers::containers;
 use super::kit::{Side, both_wide, code, more, name, section, table};
 use crate::incident::Incident;
 use crate::incident::words;
@@ -34,6 +35,7 @@ pub(super) fn processes(incident: &Incident) -> Markup {
         let rows =
             html! { @for (at, depth) in order.iter().take(ROWS) { (row(side, &all.rows[*at], *depth)) } };
         html! {
+            (containers(side))
             (table(&side.titled("Processes, each below the one that started it"), &columns, &rows))
             (more(all.left_out + all.rows.len().saturating_sub(ROWS) as u64, "row"))
         }
