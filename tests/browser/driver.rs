@@ -146,7 +146,7 @@ impl Browser {
     /// Clicks the first element of a selector as a user does: what covers it would get the click.
     pub(crate) fn click(&self, selector: &str) {
         let script = "const found = document.querySelector(arguments[0]); \
-                      found?.scrollIntoView({block: 'center'}); return found !== null";
+                      found?.scrollIntoView({block: 'center', behavior: 'instant'}); return found !== null";
         assert_eq!(self.run_with(script, &json!([selector])), true, "{selector} is not on the page");
         let element = self.post("/element", &json!({"using": "css selector", "value": selector}));
         let id = element[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {element}"));
@@ -165,7 +165,7 @@ impl Browser {
     /// Gives an element the keyboard.
     pub(crate) fn focus(&self, selector: &str) {
         let script = "const found = document.querySelector(arguments[0]); \
-                      found?.scrollIntoView({block: 'center'}); found?.focus(); return document.activeElement === found";
+                      found?.scrollIntoView({block: 'center', behavior: 'instant'}); found?.focus(); return document.activeElement === found";
         assert_eq!(self.run_with(script, &json!([selector])), true, "{selector} takes no focus");
     }
 
@@ -186,7 +186,7 @@ impl Browser {
 
     /// Drags over an element by a `mouse` or a `touch`, between two shares of its width.
     pub(crate) fn drag(&self, selector: &str, pointer: &str, from: f64, to: f64) {
-        let script = "const found = document.querySelector(arguments[0]); found.scrollIntoView({block: 'center'}); \
+        let script = "const found = document.querySelector(arguments[0]); found.scrollIntoView({block: 'center', behavior: 'instant'}); \
                       const box = found.getBoundingClientRect(); return [box.left, box.top + box.height / 2, box.width]";
         let place = self.run_with(script, &json!([selector]));
         let at = |n: usize| place[n].as_f64().unwrap();
