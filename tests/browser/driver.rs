@@ -1,6 +1,6 @@
 //! A small `WebDriver` client: what these tests need of <https://www.w3.org/TR/webdriver2/>, over HTTP on the loopback.
 
-use crate::tools;
+use super::tools;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -87,10 +87,15 @@ impl Browser {
     /// Opens a page, and waits until its script has put everything there.
     pub(crate) fn open(&self, page: &Path, hash: &str) {
         // A page that differs in its hash alone would not be loaded again.
-        self.post("/url", &json!({"url": "about:blank"}));
-        self.post("/url", &json!({"url": format!("file://{}{hash}", page.display())}));
+        self.visit("about:blank");
+        self.visit(&format!("file://{}{hash}", page.display()));
         self.wait("the script is there", "return document.documentElement.classList.contains('script')");
         self.settle();
+    }
+
+    /// Goes to an address, and waits until it is loaded.
+    pub(crate) fn visit(&self, url: &str) {
+        self.post("/url", &json!({"url": url}));
     }
 
     /// Waits until two frames were drawn and the address has the state.
