@@ -31,16 +31,16 @@ fn data(browser: &Browser) -> Value {
     browser.run("return JSON.parse(document.getElementById('data').textContent)")
 }
 
-/// What a curve says at the cursor.
-fn at_cursor(browser: &Browser, panel: &str, curve: &str) -> String {
+/// What a curve says at the cursor, of a trace.
+fn at_cursor(browser: &Browser, panel: &str, curve: &str, trace: usize) -> String {
     let script = "
         const panel = [...document.querySelectorAll('.c-plot-panel')].find((one) => one.querySelector('h3').textContent.startsWith(arguments[0]));
         panel.scrollIntoView({ block: 'center', behavior: 'instant' });
         return new Promise((done) => setTimeout(() => {
             const row = [...panel.querySelectorAll('.c-legend tbody tr')].find((one) => one.querySelector('.c-curve-name').textContent === arguments[1]);
-            done(row === undefined ? 'no such curve' : row.querySelector('td').textContent);
+            done(row === undefined ? 'no such curve' : row.querySelectorAll('td')[arguments[2]].textContent);
         }, 300))";
-    let value = browser.run_with(script, &json!([panel, curve]));
+    let value = browser.run_with(script, &json!([panel, curve, trace]));
     value.as_str().unwrap_or_else(|| panic!("{value}")).to_owned()
 }
 
@@ -52,13 +52,7 @@ fn a_dump_of_the_flight_recorder_is_shown_from_where_its_window_begins() {
     let Some(browser) = Browser::start() else { return };
     let dir = tempfile::tempdir_in(tools::folder()).unwrap();
     let trace = dir.path().join("dump.ctr");
-    let ran = ctrace()
-        .args(["record", "--ring", "2s", "-o"])
-        .arg(&trace)
-        .args(["--", PYTHON, "-c", LATE])
-        .output()
-        .unwrap();
-    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    late(&trace, &["--ring", "2s"]);
     let page = report("dump", &[&trace]);
     check(&browser, &page, "dump");
     browser.open(&page, "");
@@ -80,9 +74,9 @@ fn a_dump_of_the_flight_recorder_is_shown_from_where_its_window_begins() {
     let refused = browser.number(refused) / 1e9;
     assert!(from < refused && refused < to, "{refused}");
     browser.open(&page, &format!("#at={:.6}", refused + 0.1));
-    assert_ne!(at_cursor(&browser, "Errors", "ECONNREFUSED"), "0/s");
+    assert_ne!(at_cursor(&browser, "Errors", "ECONNREFUSED", 0), "0/s");
     browser.open(&page, &format!("#at={:.6}", refused - 0.3));
-    assert_eq!(at_cursor(&browser, "Errors", "ECONNREFUSED"), "0/s");
+    assert_eq!(at_cursor(&browser, "Errors", "ECONNREFUSED", 0), "0/s");
     // A lane has its process where its time is.
     browser.open(&page, &format!("#t={:.6}-{:.6}", refused, to));
     browser.reveal(".lanes");
@@ -92,6 +86,52 @@ fn a_dump_of_the_flight_recorder_is_shown_from_where_its_window_begins() {
     browser.open(&page, "#t=0-0.5");
     let note = browser.text("return document.querySelector('.c-ignored').textContent");
     assert!(note.ends_with("t=0-0.5"), "a link to what is no longer there is told: {note}");
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+/// Records the program whose server is not there at last.
+fn late(trace: &Path, args: &[&str]) {
+    let ran = ctrace()
+        .args(["record", "-o"])
+        .arg(trace)
+        .args(args)
+        .args(["--", PYTHON, "-c", LATE])
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn a_dump_and_another_run_begin_together() {
+    if !can_record() || !has(&["python3"]) {
+        return;
+    }
+    let Some(browser) = Browser::start() else { return };
+    let dir = tempfile::tempdir_in(tools::folder()).unwrap();
+    let (dump, whole) = (dir.path().join("dump.ctr"), dir.path().join("whole.ctr"));
+    late(&dump, &["--ring", "2s"]);
+    late(&whole, &[]);
+    let page = report("dump-pair", &[&dump, Path::new("--diff"), &whole]);
+    check(&browser, &page, "dump-pair");
+    browser.open(&page, "");
+    says(&browser, "#timeline", &["Both begin together on this axis", "later than it was there"]);
+    let data = data(&browser);
+    let from = |n: usize| data["traces"][n]["grid"]["from_ns"].as_f64().unwrap() / 1e9;
+    let moved = from(0) - from(1);
+    assert!(moved > 1.0 && from(1) < 1e-9, "{moved}");
+    // The refusals of each are where its own link leads.
+    for (trace, at_least) in [(0, from(0)), (1, moved + 4.0)] {
+        let first = format!(
+            "return Number([...document.querySelectorAll('#errors tr[data-errno=ECONNREFUSED] a.at')].find((one) => one.dataset.trace === '{trace}').dataset.from)"
+        );
+        browser.open(&page, "");
+        let at = browser.number(&first) / 1e9;
+        assert!(at > at_least, "{trace}: {at}");
+        browser.open(&page, &format!("#at={:.6}", at + 0.1));
+        assert_ne!(at_cursor(&browser, "Errors", "ECONNREFUSED", trace), "0/s", "{trace}");
+        browser.open(&page, &format!("#at={:.6}", at - 0.3));
+        assert_eq!(at_cursor(&browser, "Errors", "ECONNREFUSED", trace), "0/s", "{trace}");
+    }
     assert_eq!(browser.console(), Vec::<String>::new());
 }
 
