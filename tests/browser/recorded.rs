@@ -78,7 +78,7 @@ fn a_dump_of_the_flight_recorder_is_shown_from_where_its_window_begins() {
     browser.open(&page, &format!("#at={:.6}", refused - 0.3));
     assert_eq!(at_cursor(&browser, "Errors", "ECONNREFUSED", 0), "0/s");
     // A lane has its process where its time is.
-    browser.open(&page, &format!("#t={:.6}-{:.6}", refused, to));
+    browser.open(&page, &format!("#t={refused:.6}-{to:.6}"));
     browser.reveal(".lanes");
     browser.picture("dump-lanes", false);
     let lanes = looks::colours(&browser, ".lanes .c-lane");
@@ -114,7 +114,14 @@ fn a_dump_and_another_run_begin_together() {
     let page = report("dump-pair", &[&dump, Path::new("--diff"), &whole]);
     check(&browser, &page, "dump-pair");
     browser.open(&page, "");
-    says(&browser, "#timeline", &["Both begin together on this axis", "later than it was there"]);
+    says(
+        &browser,
+        "#timeline > .note",
+        &["The traces begin together on this axis", "later than it was there"],
+    );
+    let order = "const note = document.querySelector('#timeline > .note'); \
+                 return (note.compareDocumentPosition(document.querySelector('.timeline')) & Node.DOCUMENT_POSITION_FOLLOWING) !== 0";
+    assert_eq!(browser.run(order), true, "it is said before it is seen");
     let data = data(&browser);
     let from = |n: usize| data["traces"][n]["grid"]["from_ns"].as_f64().unwrap() / 1e9;
     let moved = from(0) - from(1);
@@ -167,7 +174,7 @@ all = [threading.Thread(target=work) for _ in range(4)]
         its.clone().map(|event| event["tid"].as_u64().unwrap()).collect();
     assert!(tids.len() > 1, "{tids:?}");
     let count = "return Number(document.querySelector('.c-filter-count').textContent.split(' ')[0].replace(/,/g, ''))";
-    assert_eq!(browser.number(count), its.count() as f64);
+    assert_eq!(browser.number(count) as usize, its.count());
     browser.reveal(".lanes");
     let fitting = browser.count(".lanes .c-row:not(.filtered)");
     assert_eq!(
@@ -189,7 +196,7 @@ all = [threading.Thread(target=work) for _ in range(4)]
 fn says(browser: &Browser, selector: &str, words: &[&str]) {
     let text = browser.text(&format!("return document.querySelector({}).textContent", json!(selector)));
     for word in words {
-        assert!(text.contains(word), "{selector} does not say {word}: {:.3000}", text);
+        assert!(text.contains(word), "{selector} does not say {word}: {text:.3000}");
     }
 }
 

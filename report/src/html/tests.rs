@@ -258,7 +258,7 @@ fn a_dump_begins_with_its_window() {
         "{windows:?}"
     );
     assert!(read.text.contains("+2.000 s+3.500 s+5.000 s+6.500 s+8.000 s"), "below the panels");
-    assert!(!read.text.contains("Both begin together"));
+    assert!(!read.text.contains("The traces begin together"));
 }
 
 #[test]

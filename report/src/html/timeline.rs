@@ -25,7 +25,8 @@ const FAR: f64 = 4.0;
 pub(super) fn timeline(incident: &Incident) -> Markup {
     let body = html! {
         div #filter {}
-        @for side in super::kit::sides(incident) { (moved(side)) div.timeline data-trace=(side.n) {} }
+        @for side in super::kit::sides(incident) { (moved(side)) }
+        @for side in super::kit::sides(incident) { div.timeline data-trace=(side.n) {} }
         div.timeline-static { (both(incident, drawn)) }
         (both(incident, marks))
         (both(incident, gaps))
@@ -40,7 +41,7 @@ fn moved(side: Side) -> Markup {
     html! {
         @if by_ns > 0 {
             p.note {
-                "Both begin together on this axis: a moment of " (side.label()) " is shown " (words::time(by_ns))
+                "The traces begin together on this axis: a moment of " (super::kit::letter(side.n)) " " (super::kit::name(side.traced.name)) " is shown " (words::time(by_ns))
                 @if is_later { " later" } @else { " earlier" } " than it was there."
             }
         }
