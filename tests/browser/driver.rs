@@ -1,6 +1,6 @@
 //! A small `WebDriver` client: what these tests need of <https://www.w3.org/TR/webdriver2/>, over HTTP on the loopback.
 
-use crate::tools;
+use super::tools;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -87,10 +87,15 @@ impl Browser {
     /// Opens a page, and waits until its script has put everything there.
     pub(crate) fn open(&self, page: &Path, hash: &str) {
         // A page that differs in its hash alone would not be loaded again.
-        self.post("/url", &json!({"url": "about:blank"}));
-        self.post("/url", &json!({"url": format!("file://{}{hash}", page.display())}));
+        self.visit("about:blank");
+        self.visit(&format!("file://{}{hash}", page.display()));
         self.wait("the script is there", "return document.documentElement.classList.contains('script')");
         self.settle();
+    }
+
+    /// Goes to an address, and waits until it is loaded.
+    pub(crate) fn visit(&self, url: &str) {
+        self.post("/url", &json!({"url": url}));
     }
 
     /// Waits until two frames were drawn and the address has the state.
@@ -146,7 +151,7 @@ impl Browser {
     /// Clicks the first element of a selector as a user does: what covers it would get the click.
     pub(crate) fn click(&self, selector: &str) {
         let script = "const found = document.querySelector(arguments[0]); \
-                      found?.scrollIntoView({block: 'center'}); return found !== null";
+                      found?.scrollIntoView({block: 'center', behavior: 'instant'}); return found !== null";
         assert_eq!(self.run_with(script, &json!([selector])), true, "{selector} is not on the page");
         let element = self.post("/element", &json!({"using": "css selector", "value": selector}));
         let id = element[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {element}"));
@@ -165,7 +170,7 @@ impl Browser {
     /// Gives an element the keyboard.
     pub(crate) fn focus(&self, selector: &str) {
         let script = "const found = document.querySelector(arguments[0]); \
-                      found?.scrollIntoView({block: 'center'}); found?.focus(); return document.activeElement === found";
+                      found?.scrollIntoView({block: 'center', behavior: 'instant'}); found?.focus(); return document.activeElement === found";
         assert_eq!(self.run_with(script, &json!([selector])), true, "{selector} takes no focus");
     }
 
@@ -186,7 +191,7 @@ impl Browser {
 
     /// Drags over an element by a `mouse` or a `touch`, between two shares of its width.
     pub(crate) fn drag(&self, selector: &str, pointer: &str, from: f64, to: f64) {
-        let script = "const found = document.querySelector(arguments[0]); found.scrollIntoView({block: 'center'}); \
+        let script = "const found = document.querySelector(arguments[0]); found.scrollIntoView({block: 'center', behavior: 'instant'}); \
                       const box = found.getBoundingClientRect(); return [box.left, box.top + box.height / 2, box.width]";
         let place = self.run_with(script, &json!([selector]));
         let at = |n: usize| place[n].as_f64().unwrap();

@@ -6,10 +6,17 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says why it is skipped")]
 
 mod axe;
+#[path = "../e2e/containerd.rs"]
+#[allow(dead_code, reason = "shared with the other tests of the command")]
+mod containerd;
 mod driver;
 mod fixture;
+#[path = "../e2e/host.rs"]
+#[allow(dead_code, reason = "shared with the other tests of the command")]
+mod host;
 mod keys;
 mod looks;
+mod recorded;
 mod reports;
 mod script;
 mod state;

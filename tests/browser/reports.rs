@@ -43,15 +43,23 @@ fn incident(name: &str, dir: &Path) -> Option<(PathBuf, PathBuf)> {
 }
 
 /// Writes a report, and leaves it where the screenshots are.
-fn report(name: &str, words: &[&Path]) -> PathBuf {
+pub(crate) fn report(name: &str, words: &[&Path]) -> PathBuf {
     let page = tools::folder().join(format!("{name}.html"));
     let ran = ctrace().arg("report").args(words).arg("--force").arg("-o").arg(&page).output().unwrap();
     assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
     page
 }
 
+/// What is true of every report that has a finding.
+pub(crate) fn check(browser: &Browser, page: &Path, name: &str) {
+    check_drawn(browser, page, name);
+    browser.resize(1280, 900);
+    browser.open(page, "");
+    check_links(browser, page, name);
+}
+
 /// What is true of every report.
-fn check(browser: &Browser, page: &Path, name: &str) {
+pub(crate) fn check_drawn(browser: &Browser, page: &Path, name: &str) {
     browser.open(page, "");
     let ids = "return [...document.querySelectorAll('main > section')].map(({ id }) => id)";
     let ids: Vec<String> = serde_json::from_value(browser.run(ids)).unwrap();
@@ -67,7 +75,17 @@ fn check(browser: &Browser, page: &Path, name: &str) {
     let loaded = browser.run("return performance.getEntriesByType('resource').map((one) => one.name)");
     assert_eq!(loaded, json!([]), "{name} loads something");
     axe::check(browser, name);
-    // A figure of the first finding is clicked: the rest is filtered, and a link brings it back.
+    browser.prefer("dark");
+    axe::check(browser, &format!("{name}, dark"));
+    browser.picture(&format!("{name}-dark"), false);
+    browser.prefer("light");
+    looks::fits_a_phone(browser, &format!("{name}-phone"));
+    axe::check(browser, &format!("{name}, on a phone"));
+    assert_eq!(browser.console(), Vec::<String>::new(), "{name}");
+}
+
+/// A figure of the first finding is clicked: the rest is filtered, and a link brings it back.
+fn check_links(browser: &Browser, page: &Path, name: &str) {
     browser.click("#verdict a[data-from]");
     let link = browser.hash();
     assert!(link.starts_with("#t="), "{name}: {link}");
@@ -79,12 +97,6 @@ fn check(browser: &Browser, page: &Path, name: &str) {
     assert!(browser.hash().contains("event="), "{name}: {}", browser.hash());
     let detail = browser.text("return document.querySelector('.c-event-detail').textContent");
     assert!(!detail.contains("is not in the sample"), "{name}: {detail}");
-    browser.prefer("dark");
-    axe::check(browser, &format!("{name}, dark"));
-    browser.picture(&format!("{name}-dark"), false);
-    browser.prefer("light");
-    looks::fits_a_phone(browser, &format!("{name}-phone"));
-    axe::check(browser, &format!("{name}, on a phone"));
     assert_eq!(browser.console(), Vec::<String>::new(), "{name}");
 }
 

@@ -87,6 +87,17 @@ impl Containerd {
 
     /// As [`Self::pod`], with PID namespaces as given: a kubelet gives each container its own.
     pub(crate) fn pod_of(&self, namespace: &str, name: &str, parent: &str, pids: v1::NamespaceMode) -> Pod {
+        self.labelled((namespace, name), parent, pids, &[("app", "checkout"), ("tier", "back")])
+    }
+
+    /// As [`Self::pod_of`], with these labels.
+    pub(crate) fn labelled(
+        &self,
+        (namespace, name): (&str, &str),
+        parent: &str,
+        pids: v1::NamespaceMode,
+        labels: &[(&str, &str)],
+    ) -> Pod {
         let uid = format!("{namespace}-{name}-uid");
         let node = v1::NamespaceMode::Node as i32;
         let own = v1::NamespaceMode::Pod as i32;
@@ -101,7 +112,7 @@ impl Containerd {
                 namespace: namespace.into(),
                 attempt: 0,
             }),
-            labels: map(&[("app", "checkout"), ("tier", "back")]),
+            labels: map(labels),
             annotations: map(&[("team", "shop"), ("db-password", "hunter2")]),
             linux: Some(v1::LinuxPodSandboxConfig {
                 cgroup_parent: parent.into(),

@@ -100,9 +100,11 @@ pub(crate) struct People {
     had: FxHashSet<(ProcessId, RoleId)>,
     /// Threads that were counted, by id and role.
     counted: FxHashSet<(u32, RoleId)>,
+    /// Processes beyond those that are told apart: all of them are the last entry, with one more that it began with.
+    pub(crate) untold: u64,
 }
 
-/// Processes that are told apart; later ones share the last entry's fate of not being told apart.
+/// Processes that are told apart.
 const MAX_PROCESSES: usize = 1 << 18;
 const MAX_ROLES: usize = 4096;
 /// include/linux/sched.h.
@@ -140,6 +142,8 @@ impl People {
                 calls: 0,
                 last_ns: 0,
             });
+        } else {
+            self.untold += 1;
         }
         self.last.insert(tgid, id);
         id

@@ -22,19 +22,35 @@ impl Grid {
     }
 
     /// The bin of a time; the nearest one of a time outside.
-    pub(super) fn bin(&self, t_ns: u64) -> usize {
+    pub fn bin(&self, t_ns: u64) -> usize {
         let bin = t_ns.saturating_sub(self.from_ns) / self.width_ns;
         usize::try_from(bin).unwrap_or(usize::MAX).min(self.bins - 1)
     }
 
     /// When a bin begins.
-    pub(super) fn start_ns(&self, bin: usize) -> u64 {
+    pub fn start_ns(&self, bin: usize) -> u64 {
         self.from_ns.saturating_add(self.width_ns.saturating_mul(bin as u64))
     }
 
     /// The end of the axis.
-    pub(super) fn end_ns(&self) -> u64 {
+    pub fn end_ns(&self) -> u64 {
         self.from_ns.saturating_add(self.duration_ns)
+    }
+
+    /// A time on the axis: the nearest one of a time outside.
+    pub fn within(&self, t_ns: u64) -> u64 {
+        t_ns.clamp(self.from_ns, self.end_ns())
+    }
+
+    /// Where on the axis a time lies: 0 at its beginning, 1 at its end and later.
+    pub fn share(&self, t_ns: u64) -> f64 {
+        (self.within(t_ns) - self.from_ns) as f64 / self.duration_ns.max(1) as f64
+    }
+
+    /// The time at the `n`th of so many equal parts of the axis.
+    pub fn part_ns(&self, n: u64, parts: u64) -> u64 {
+        let passed = u128::from(self.duration_ns) * u128::from(n) / u128::from(parts.max(1));
+        self.from_ns.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
     /// Length of a bin, s.
@@ -129,6 +145,18 @@ mod tests {
             assert_eq!(Grid::over(0, duration).width_ns, width, "{duration}");
         }
         assert_eq!(Grid::over(0, 0).bins, 1);
+    }
+
+    #[test]
+    fn the_axis_of_a_dump_begins_with_its_window() {
+        let grid = Grid::over(100_000, 3_000);
+        assert_eq!((grid.width_ns, grid.bins, grid.end_ns()), (2, 1_500, 103_000));
+        assert_eq!([0, 100_000, 100_003, 103_000, u64::MAX].map(|t| grid.bin(t)), [0, 0, 1, 1_499, 1_499]);
+        assert_eq!((grid.start_ns(0), grid.start_ns(1)), (100_000, 100_002));
+        let percent = [0, 100_000, 101_500, 103_000, u64::MAX].map(|t| (grid.share(t) * 100.0) as u32);
+        assert_eq!(percent, [0, 0, 50, 100, 100]);
+        assert_eq!([0, 1, 4].map(|n| grid.part_ns(n, 4)), [100_000, 100_750, 103_000]);
+        assert!(Grid::over(7, 0).share(9) < 1e-9);
     }
 
     #[test]

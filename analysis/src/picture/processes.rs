@@ -134,8 +134,10 @@ impl Processes {
         containers: &[Container],
         trace: &Trace,
     ) -> Ranked<ProcessRow> {
-        let n = people.processes.len();
-        self.deeds.resize(n, Deeds::default());
+        // Where there were too many, the last entry is all of the later ones together: none of them has a row.
+        let untold = people.untold;
+        let n = people.processes.len() - usize::from(untold > 0);
+        self.deeds.resize(people.processes.len(), Deeds::default());
         let parent_of = |at: usize| {
             // A parent was there before: whatever a trace says, the tree has no circles.
             people.processes[at].parent.map(|p| p.0 as usize).filter(|parent| *parent < at)
@@ -185,8 +187,8 @@ impl Processes {
             next.reverse();
             stack.extend(next);
         }
-        let left_out = heads.iter().filter(|at| !kept.contains(at)).map(|at| alike[*at]).sum();
-        Ranked { rows, left_out }
+        let folded: u64 = heads.iter().filter(|at| !kept.contains(at)).map(|at| alike[*at]).sum();
+        Ranked { rows, left_out: folded + untold + u64::from(untold > 0) }
     }
 
     /// The rows that are shown, each with those above it: the wanted ones, those that failed, those that did most.

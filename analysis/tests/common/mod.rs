@@ -5,9 +5,9 @@
 use ctrace_analysis::{Gates, Model, Profile, Report, diff};
 use ctrace_format::syscalls::number;
 use ctrace_format::{
-    Abi, Class, Connection, ConnectionKind, Detail, Event, Header, Host, Loss, LossCause, Object, ObjectId,
-    Process, ProcessKind, Scope, SockAddr, SockCookie, Summary, Syscall, SyscallFlags, TaskDef, TaskId,
-    TcpState, Tgid, Tid, Trace, TraceWriter,
+    Abi, Class, Connection, ConnectionKind, Detail, DumpReason, Event, Header, Host, Loss, LossCause, Object,
+    ObjectId, Process, ProcessKind, RingOptions, Scope, SockAddr, SockCookie, Summary, Syscall, SyscallFlags,
+    TaskDef, TaskId, TcpState, Tgid, Tid, Trace, TraceWriter,
 };
 
 pub const MS: u64 = 1_000_000;
@@ -28,7 +28,25 @@ pub struct Task(pub usize);
 impl Run {
     /// A run whose ids begin at `pid_base`: nothing may depend on it.
     pub fn new(pid_base: u32) -> Self {
-        let header = Header {
+        let path = Self::free_path();
+        let writer = TraceWriter::create(&path, &Self::header()).unwrap();
+        Self { writer, path, now: 1000 * MS, pid_base, tasks: Vec::new() }
+    }
+
+    /// A run of which a flight recorder keeps so much.
+    pub fn in_flight(pid_base: u32, window_ns: u64) -> Self {
+        let writer = TraceWriter::ring(&Self::header(), RingOptions::new(window_ns, 1 << 30)).unwrap();
+        Self { writer, path: Self::free_path(), now: 1000 * MS, pid_base, tasks: Vec::new() }
+    }
+
+    fn free_path() -> tempfile::TempPath {
+        let path = tempfile::Builder::new().suffix(".ctr").tempfile().unwrap().into_temp_path();
+        std::fs::remove_file(&path).unwrap();
+        path
+    }
+
+    fn header() -> Header {
+        Header {
             tick_ns: 100,
             start_boottime_ns: 1_000_000_000,
             start_realtime_ns: 1_700_000_000_000_000_000,
@@ -38,11 +56,7 @@ impl Run {
             writer: "test".to_owned(),
             blind: Vec::new(),
             redaction: String::new(),
-        };
-        let path = tempfile::Builder::new().suffix(".ctr").tempfile().unwrap().into_temp_path();
-        std::fs::remove_file(&path).unwrap();
-        let writer = TraceWriter::create(&path, &header).unwrap();
-        Self { writer, path, now: 1000 * MS, pid_base, tasks: Vec::new() }
+        }
     }
 
     pub fn task(&mut self, tid: u32, tgid: u32, comm: &str) -> Task {
@@ -277,6 +291,27 @@ impl Run {
 
     pub fn finish(self) -> Trace {
         self.writer.finish(&Summary { duration_ns: self.now, ..Summary::default() }).unwrap();
+        Trace::open(&self.path).unwrap()
+    }
+
+    /// The trace without the end of its file: `tenths` of it are there.
+    pub fn torn(self, tenths: u64) -> Trace {
+        self.writer.finish(&Summary { duration_ns: self.now, ..Summary::default() }).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&self.path).unwrap();
+        file.set_len(file.metadata().unwrap().len() * tenths / 10).unwrap();
+        Trace::open(&self.path).unwrap()
+    }
+
+    /// Lets the flight recorder leave out what is older than its window.
+    pub fn turn(&mut self) {
+        self.writer.turn(self.now).unwrap();
+    }
+
+    /// What the flight recorder has now.
+    pub fn dump(mut self) -> Trace {
+        let summary = Summary { duration_ns: self.now, ..Summary::default() };
+        let dump = self.writer.dump(self.now, &[]).unwrap();
+        dump.write(&self.path, &Self::header(), 1, DumpReason::Signal, &summary).unwrap();
         Trace::open(&self.path).unwrap()
     }
 

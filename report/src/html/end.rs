@@ -36,10 +36,10 @@ fn events_of(side: Side, rows: &[Row]) -> Markup {
     shown.sort_by_key(|row| row.t);
     let lines = html! {
         @for row in &shown {
-            tr data-event=(row.id) data-from=(row.t) data-to=(row.t.saturating_add(row.d)) data-tid=(row.tid) data-tgid=(row.tgid)
+            tr data-event=(row.id) data-from=(side.on_axis(row.t)) data-to=(side.on_axis(row.t.saturating_add(row.d))) data-tid=(row.tid) data-tgid=(row.tgid)
                 data-call=[(!row.call.is_empty()).then_some(&row.call)] data-errno=[row.errno.as_ref()]
                 data-peer=[row.peer.as_ref()] data-trace=(side.n) {
-                td { a.event href={"#event=" (row.id)} data-event=(row.id) data-trace=(side.n) { (after_start(row.t)) } }
+                td { a.event href=(side.event_link(&row.id)) data-event=(row.id) data-trace=(side.n) { (after_start(row.t)) } }
                 td { (side.task(&row.comm, row.tid)) }
                 td { (code(&row.text)) }
             }
@@ -115,6 +115,7 @@ fn about(side: Side) -> Markup {
     html! {
         (table(&side.titled("The host"), &[("fact", false), ("value", false)], &facts))
         (table(&side.titled("The file"), &[("fact", false), ("value", false)], &header_rows))
+        (super::containers::pod(side))
         (table(&side.titled("Events of the file"), &number, &counts))
         @if let Some(summary) = trace.summary().filter(|s| !s.redacted.is_empty()) {
             @let rows = html! { @for (rule, n) in summary.redacted.iter().take(MANY) {

@@ -4,6 +4,7 @@ use crate::incident::words::{self, Short};
 use crate::incident::{Incident, Tone, Traced, after_start};
 use crate::text::units;
 use ctrace_analysis::EventId;
+use ctrace_analysis::picture::Grid;
 use maud::{Markup, PreEscaped, html};
 use std::fmt::Write as _;
 
@@ -16,12 +17,13 @@ pub(super) struct Side<'a> {
     pub(super) traced: &'a Traced<'a>,
     /// Whether there are others.
     pub(super) of_many: bool,
+    /// The axis of the first trace, on which all are shown from their beginnings.
+    axis: Grid,
 }
 
 /// The traces of a report.
 pub(super) fn sides<'a>(incident: &'a Incident<'a>) -> impl Iterator<Item = Side<'a>> {
-    let of_many = incident.traces.len() > 1;
-    incident.traces.iter().enumerate().map(move |(n, traced)| Side { n, traced, of_many })
+    (0..incident.traces.len()).filter_map(|n| Side::of(incident, n))
 }
 
 /// A part of a section for each trace: side by side where there is room, else one below the other.
@@ -61,7 +63,31 @@ pub(super) fn letter_of(n: usize) -> char {
     char::from(b'A' + n.min(25) as u8)
 }
 
-impl Side<'_> {
+impl<'a> Side<'a> {
+    /// A trace by its number.
+    pub(super) fn of(incident: &Incident<'a>, n: usize) -> Option<Self> {
+        let traced = incident.traces.get(n)?;
+        let axis = incident.traces.first()?.picture.grid;
+        Some(Self { n, traced, of_many: incident.traces.len() > 1, axis })
+    }
+
+    /// A time of the trace as the page has it: on the axis of the first trace, and none before its own beginning.
+    pub(super) fn on_axis(&self, t_ns: u64) -> u64 {
+        let from_ns = self.traced.picture.grid.from_ns;
+        t_ns.saturating_sub(from_ns).saturating_add(self.axis.from_ns)
+    }
+
+    /// By how much later its times are shown than they are, and whether later: a dump begins where its window does.
+    pub(super) fn moved_ns(&self) -> (u64, bool) {
+        let from_ns = self.traced.picture.grid.from_ns;
+        (self.axis.from_ns.abs_diff(from_ns), self.axis.from_ns > from_ns)
+    }
+
+    /// A link to what is so of this trace.
+    fn link(&self, kind: &str, id: u32) -> String {
+        if self.of_many { format!("#{kind}={id}&trace={}", self.n) } else { format!("#{kind}={id}") }
+    }
+
     /// What it is called.
     pub(super) fn label(&self) -> Markup {
         html! { (self.traced.role.name()) ": " (name(self.traced.name)) }
@@ -79,14 +105,18 @@ impl Side<'_> {
     /// A moment, or the beginning of a stretch: a link that shows it on the timeline.
     pub(super) fn at(&self, from_ns: u64, to_ns: u64) -> Markup {
         let (from, to) = (from_ns.min(to_ns), to_ns.max(from_ns));
+        let grid = &self.traced.picture.grid;
         // A moment is shown with a hundredth of the trace on each side.
-        let margin = if from == to { self.traced.picture.grid.duration_ns / 100 } else { 0 };
-        let seconds = |ns: u64| format!("{}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000);
+        let margin = if from == to { grid.duration_ns / 100 } else { 0 };
+        let seconds = |ns: u64| {
+            let ns = self.on_axis(grid.within(ns));
+            format!("{}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000)
+        };
         let window =
             format!("#t={}-{}", seconds(from.saturating_sub(margin)), seconds(to.saturating_add(margin)));
         let utc = units::rfc3339(self.traced.realtime_ns(from));
         html! {
-            a.at href=(window) data-from=(from) data-to=(to) data-trace=(self.n) title=(utc) {
+            a.at href=(window) data-from=(self.on_axis(from)) data-to=(self.on_axis(to)) data-trace=(self.n) title=(utc) {
                 time datetime=(utc) { (after_start(from_ns)) }
             }
         }
@@ -102,20 +132,30 @@ impl Side<'_> {
 
     /// A link to an event.
     pub(super) fn event(&self, id: EventId) -> Markup {
-        html! { a.event href={"#event=" (id)} data-event=(id) data-trace=(self.n) { "event" } }
+        html! { a.event href=(self.event_link(&id.to_string())) data-event=(id) data-trace=(self.n) { "event" } }
+    }
+
+    /// The address of an event.
+    pub(super) fn event_link(&self, id: &str) -> String {
+        if self.n == 0 { format!("#event={id}") } else { format!("#event={id}@{}", self.n) }
     }
 
     /// A task.
     pub(super) fn task(&self, comm: &str, tid: u32) -> Markup {
         html! {
-            a href={"#task=" (tid)} data-tid=(tid) data-trace=(self.n) { (name(comm)) "[" (tid) "]" }
+            a href=(self.link("task", tid)) data-tid=(tid) data-trace=(self.n) { (name(comm)) "[" (tid) "]" }
         }
+    }
+
+    /// The address of a process.
+    pub(super) fn process_link(&self, tgid: u32) -> String {
+        self.link("process", tgid)
     }
 
     /// A process.
     pub(super) fn process(&self, comm: &str, tgid: u32) -> Markup {
         html! {
-            a href={"#task=" (tgid)} data-tgid=(tgid) data-trace=(self.n) { (name(comm)) "[" (tgid) "]" }
+            a href=(self.process_link(tgid)) data-tgid=(tgid) data-trace=(self.n) { (name(comm)) "[" (tgid) "]" }
         }
     }
 }

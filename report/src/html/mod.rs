@@ -5,6 +5,7 @@
 //! becomes text by maud, after [`crate::escape`] has made it visible and [`crate::incident::words`] has bounded it. No
 //! element has a style or a handler of its own, and the policy in the page's head lets nothing else run or load.
 
+mod containers;
 mod data;
 mod end;
 mod hash;

@@ -1,5 +1,6 @@
 //! Processes as a tree.
 
+use super::containers::containers;
 use super::kit::{Side, both_wide, code, more, name, section, table};
 use crate::incident::Incident;
 use crate::incident::words;
@@ -34,6 +35,7 @@ pub(super) fn processes(incident: &Incident) -> Markup {
         let rows =
             html! { @for (at, depth) in order.iter().take(ROWS) { (row(side, &all.rows[*at], *depth)) } };
         html! {
+            (containers(side))
             (table(&side.titled("Processes, each below the one that started it"), &columns, &rows))
             (more(all.left_out + all.rows.len().saturating_sub(ROWS) as u64, "row"))
         }
@@ -66,7 +68,8 @@ fn row(side: Side, process: &ProcessRow, depth: usize) -> Markup {
     let cut = process.argv.len().saturating_sub(WORDS);
     let line = if argv.is_empty() { words::name(&process.exe) } else { argv.join(" ") };
     html! {
-        tr data-tgid=(process.tgid) data-from=(process.from_ns) data-to=[process.to_ns] data-trace=(side.n) {
+        tr data-tgid=(process.tgid) data-from=(side.on_axis(process.from_ns)) data-to=[process.to_ns.map(|to_ns| side.on_axis(to_ns))]
+            data-trace=(side.n) {
             th scope="row" class={"depth depth-" (depth.min(DEEPEST))} {
                 span.unseen { "level " (depth + 1) ": " }
                 @if depth > 0 { span.branch aria-hidden="true" { "└ " } }

@@ -25,6 +25,7 @@ const MODULES: &[(&str, &str)] = modules![
     "filterbar.js",
     "filters.js",
     "gestures.js",
+    "grid.js",
     "hash.js",
     "labels.js",
     "lanes.js",

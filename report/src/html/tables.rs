@@ -63,7 +63,8 @@ fn error_row(incident: &Incident, pair: &ErrorPair) -> Markup {
         sides(incident).zip(&pair.rows).filter_map(|(side, row)| row.map(|row| (side, row))).collect();
     html! {
         tr class=[any.is_benign().then_some("benign")] data-call=(words::name(&any.call)) data-errno=(words::name(&any.errno))
-            data-from=(any.first_ns) data-to=(any.last_ns) {
+            data-from=[present.iter().map(|(side, row)| side.on_axis(row.first_ns)).min()]
+            data-to=[present.iter().map(|(side, row)| side.on_axis(row.last_ns)).max()] {
             th scope="row" {
                 (call_and_errno(&any.call, &any.errno))
                 span.note { (name(&any.meaning)) (by_design(any)) }
@@ -129,7 +130,8 @@ pub(super) fn slow(incident: &Incident) -> Markup {
 
 fn slow_row(side: Side, call: &SlowCall, most: u64) -> Markup {
     html! {
-        tr data-from=(call.t_ns) data-to=(call.t_ns.saturating_add(call.duration_ns)) data-trace=(side.n) data-tid=(call.tid)
+        tr data-from=(side.on_axis(call.t_ns)) data-to=(side.on_axis(call.t_ns.saturating_add(call.duration_ns)))
+            data-trace=(side.n) data-tid=(call.tid)
             data-tgid=(call.tgid) data-call=(words::name(&call.call)) data-errno=[call.errno.as_deref().map(words::name)]
             data-event=(call.event) {
             td.number {
@@ -181,7 +183,7 @@ fn connection_row(side: Side, row: &ConnectionRow) -> Markup {
     let time = |ns: Option<u64>| ns.map_or_else(|| "–".to_owned(), words::time);
     let is_bad = !matches!(row.ended, "open" | "closed" | "closed by peer");
     html! {
-        tr data-from=(row.from_ns) data-to=(row.to_ns) data-trace=(side.n) data-tgid=[row.tgid]
+        tr data-from=(side.on_axis(row.from_ns)) data-to=(side.on_axis(row.to_ns)) data-trace=(side.n) data-tgid=[row.tgid]
             data-peer=(words::name(&row.peer)) data-event=[row.event] {
             th scope="row" {
                 span.direction title=(if row.is_outgoing { "it connected" } else { "it accepted" }) {
@@ -257,7 +259,8 @@ pub(super) fn lanes(incident: &Incident) -> Markup {
 fn lane_row(side: Side, lane: &Lane) -> Markup {
     let whole = lane.to_ns.saturating_sub(lane.from_ns);
     html! {
-        tr data-tid=(lane.tid) data-tgid=(lane.tgid) data-from=(lane.from_ns) data-to=(lane.to_ns) data-trace=(side.n) {
+        tr data-tid=(lane.tid) data-tgid=(lane.tgid) data-from=(side.on_axis(lane.from_ns)) data-to=(side.on_axis(lane.to_ns))
+             data-trace=(side.n) {
             th scope="row" { (side.task(&lane.comm, lane.tid)) }
             td { (name(&lane.role)) }
             td.number { (units::count(lane.calls)) }

@@ -1,7 +1,7 @@
 //! Pages as a browser reads them.
 
 use super::*;
-use crate::incident::fixtures::{HOSTILE, Made, with};
+use crate::incident::fixtures::{HOSTILE, Made, SECOND, with};
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{Token, Tokenizer};
 use std::collections::BTreeSet;
@@ -71,8 +71,9 @@ fn read(html: &str) -> Read {
     }
     assert!(open.is_empty(), "{open:?} are not closed");
     for link in &read.links {
-        let is_filter =
-            ["#t=", "#task=", "#call=", "#errno=", "#peer=", "#event="].iter().any(|f| link.starts_with(f));
+        let is_filter = ["#t=", "#task=", "#process=", "#call=", "#errno=", "#peer=", "#event="]
+            .iter()
+            .any(|f| link.starts_with(f));
         assert!(is_filter || link == "data:," || read.ids.contains(&link[1..]), "{link} leads nowhere");
     }
     assert!(read.headings.windows(2).all(|w| w[1] <= w[0] + 1), "headings in order: {:?}", read.headings);
@@ -227,6 +228,68 @@ fn a_pair_is_shown_side_by_side_with_its_difference() {
         assert!(read.text.contains(words), "{words}");
     }
     assert_eq!(data(&read)["traces"].as_array().unwrap().len(), 2);
+}
+
+/// An incident of which the first two seconds are not in the file, as in a dump of a flight recorder.
+fn dumped() -> Made {
+    let mut made = Made::incident(0);
+    let grid = &mut made.picture.grid;
+    (grid.from_ns, grid.duration_ns, grid.bins) = (2 * SECOND, 6 * SECOND, 300);
+    made
+}
+
+/// Ends of the windows that links show, s.
+fn windows(read: &Read) -> Vec<(f64, f64)> {
+    let ends = read.links.iter().filter_map(|link| link.strip_prefix("#t=")?.split_once('-'));
+    ends.map(|(from, to)| (from.parse().unwrap(), to.parse().unwrap())).collect()
+}
+
+#[test]
+fn a_dump_begins_with_its_window() {
+    let made = dumped();
+    let page = with("dump", &[&made], page);
+    let read = read(&page.html);
+    assert_eq!(data(&read)["traces"][0]["grid"]["from_ns"], 2 * SECOND);
+    assert!(page.html.contains(r#"data-from="2500000000""#));
+    let windows = windows(&read);
+    assert!(windows.len() > 10 && windows.iter().any(|(from, _)| (2.5..2.6).contains(from)), "{windows:?}");
+    assert!(
+        windows.iter().all(|(from, to)| (2.0..=8.0).contains(from) && (2.0..=8.0).contains(to)),
+        "{windows:?}"
+    );
+    assert!(read.text.contains("+2.000 s+3.500 s+5.000 s+6.500 s+8.000 s"), "below the panels");
+    assert!(!read.text.contains("The traces begin together"));
+}
+
+#[test]
+fn a_replay_begins_where_the_window_of_its_dump_does() {
+    let (dump, replay) = (dumped(), Made::incident(60_000).replayed());
+    for (pair, by, at, moved) in [
+        ([&dump, &replay], "is shown 2 s later than it was there", "data-from=\"4500000000\"", (4.0, 10.0)),
+        ([&replay, &dump], "is shown 2 s earlier than it was there", "data-from=\"500000000\"", (0.0, 8.0)),
+    ] {
+        let page = with("pair", &pair, page);
+        let read = read(&page.html);
+        assert!(read.text.contains(by), "{by}");
+        assert!(page.html.contains(at), "{at}");
+        let all = windows(&read);
+        assert!(all.iter().all(|(from, to)| *from >= 0.0 && *to <= moved.1), "{all:?}");
+        // Times are told as the trace has them.
+        assert!(read.text.contains("+2.500 s"));
+    }
+}
+
+#[test]
+fn a_link_to_a_process_or_an_event_names_its_trace() {
+    let made = Made::incident(0);
+    let alone = with("one", &[&made], page);
+    let pair = with("pair", &[&made, &Made::incident(60_000).replayed()], page);
+    let (alone, pair) = (read(&alone.html), read(&pair.html));
+    let has = |read: &Read, link: &str| read.links.iter().any(|one| one == link);
+    assert!(has(&alone, "#process=7") && has(&alone, "#task=7"), "{:?}", alone.links);
+    assert!(has(&pair, "#process=7&trace=0") && has(&pair, "#process=7&trace=1"), "{:?}", pair.links);
+    assert!(pair.links.iter().any(|link| link.starts_with("#event=") && link.ends_with("@1")));
+    assert!(alone.links.iter().all(|link| !link.contains("trace=") && !link.contains('@')));
 }
 
 #[test]

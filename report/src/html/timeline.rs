@@ -6,7 +6,7 @@ use crate::incident::words;
 use crate::incident::{Incident, Tone, after_start};
 use crate::text::units;
 use ctrace_analysis::Level;
-use ctrace_analysis::picture::{Curve, Gap, Panel, Picture, Span, Unit};
+use ctrace_analysis::picture::{Curve, Gap, Grid, Panel, Picture, Span, Unit};
 use maud::{Markup, PreEscaped, html};
 
 /// Points of a curve.
@@ -25,6 +25,7 @@ const FAR: f64 = 4.0;
 pub(super) fn timeline(incident: &Incident) -> Markup {
     let body = html! {
         div #filter {}
+        @for side in super::kit::sides(incident) { (moved(side)) }
         @for side in super::kit::sides(incident) { div.timeline data-trace=(side.n) {} }
         div.timeline-static { (both(incident, drawn)) }
         (both(incident, marks))
@@ -32,6 +33,19 @@ pub(super) fn timeline(incident: &Incident) -> Markup {
     };
     let lead = "Everything on one time axis. Dashed lines are limits; hatched stretches lack events.";
     section("timeline", "Timeline", lead, &body)
+}
+
+/// Says so where the times of a trace are not those of the axis.
+fn moved(side: Side) -> Markup {
+    let (by_ns, is_later) = side.moved_ns();
+    html! {
+        @if by_ns > 0 {
+            p.note {
+                "The traces begin together on this axis: a moment of " (super::kit::letter(side.n)) " " (super::kit::name(side.traced.name)) " is shown " (words::time(by_ns))
+                @if is_later { " later" } @else { " earlier" } " than it was there."
+            }
+        }
+    }
 }
 
 fn drawn(side: Side) -> Markup {
@@ -48,7 +62,7 @@ fn ticks(picture: &Picture) -> Markup {
     html! {
         div.ticks aria-hidden="true" {
             @for quarter in 0..5_u64 {
-                span { (after_start(picture.grid.from_ns + picture.grid.duration_ns / 4 * quarter)) }
+                span { (after_start(picture.grid.part_ns(quarter, 4))) }
             }
         }
     }
@@ -106,7 +120,7 @@ fn plot(picture: &Picture, title: &str, unit: Unit, mut curves: Vec<&Curve>) -> 
         shapes.push_str(&band(picture, "span", span.from_ns, span.to_ns).into_string());
     }
     for (at, curve) in curves.iter().enumerate() {
-        shapes.push_str(&drawing(curve, at, top));
+        shapes.push_str(&drawing(&picture.grid, curve, at, top));
     }
     let told: Vec<String> = curves
         .iter()
@@ -143,21 +157,25 @@ fn class(curve: &Curve, at: usize) -> String {
 }
 
 /// The curve as lines, each as long as values are known.
-fn drawing(curve: &Curve, at: usize, top: f64) -> String {
+fn drawing(grid: &Grid, curve: &Curve, at: usize, top: f64) -> String {
     let per_point = curve.values.len().div_ceil(POINTS).max(1);
     let points: Vec<Option<f64>> = curve
         .values
         .chunks(per_point)
         .map(|chunk| chunk.iter().flatten().copied().filter(|v| v.is_finite()).reduce(f64::max))
         .collect();
-    let step = WIDTH / points.len().max(1) as f64;
+    // A point stands in the middle of its bins, the last of which may reach beyond the trace.
+    let x = |n: usize| {
+        let edge = |bin: usize| grid.share(grid.start_ns(bin));
+        f64::midpoint(edge(n * per_point), edge((n + 1) * per_point)) * WIDTH
+    };
     let mut out = String::new();
     for run in runs(&points) {
         let coordinates: Vec<String> = run
             .iter()
             .map(|(n, value)| {
                 let y = HEIGHT - (value / top).clamp(-0.02, 1.02) * HEIGHT;
-                format!("{},{}", super::kit::digits((*n as f64 + 0.5) * step), super::kit::digits(y))
+                format!("{},{}", super::kit::digits(x(*n)), super::kit::digits(y))
             })
             .collect();
         // A point alone would not be seen.
@@ -188,11 +206,9 @@ fn runs(points: &[Option<f64>]) -> Vec<Vec<(usize, f64)>> {
 
 /// A stretch of time over the whole height.
 fn band(picture: &Picture, class: &str, from_ns: u64, to_ns: u64) -> Markup {
-    let at = |ns: u64| {
-        ns.saturating_sub(picture.grid.from_ns) as f64 * WIDTH / picture.grid.duration_ns.max(1) as f64
-    };
-    let from = at(from_ns).min(WIDTH);
-    rect(class, from, 0.0, (at(to_ns).min(WIDTH) - from).max(1.0), HEIGHT)
+    let at = |ns: u64| picture.grid.share(ns) * WIDTH;
+    let from = at(from_ns);
+    rect(class, from, 0.0, (at(to_ns) - from).max(1.0), HEIGHT)
 }
 
 /// What is written over the timeline.
@@ -217,7 +233,7 @@ fn mark(side: Side, span: &Span) -> Markup {
         .and_then(|rank| side.traced.account.findings.iter().find(|f| f.rank == rank))
         .map(|f| f.level);
     html! {
-        tr data-from=(span.from_ns) data-to=(span.to_ns) data-trace=(side.n) {
+        tr data-from=(side.on_axis(span.from_ns)) data-to=(side.on_axis(span.to_ns)) data-trace=(side.n) {
             td { (side.stretch(span.from_ns, span.to_ns)) }
             th scope="row" {
                 @match level {
@@ -253,7 +269,7 @@ fn gap_row(side: Side, gap: &Gap) -> Markup {
         other => other,
     };
     html! {
-        tr data-from=(gap.from_ns) data-to=(gap.to_ns) data-trace=(side.n) {
+        tr data-from=(side.on_axis(gap.from_ns)) data-to=(side.on_axis(gap.to_ns)) data-trace=(side.n) {
             td { (side.stretch(gap.from_ns, gap.to_ns)) }
             td.number { (units::count(gap.count)) }
             td { (why) @if !gap.cause.is_empty() { ": " (sentence(&gap.cause)) } }

@@ -135,7 +135,7 @@ fn findings(side: Side, shown: Option<&Finding>) -> Markup {
             @if !side.of_many { h3 { "What else went wrong" } }
             ol.findings {
                 @for finding in rest.iter().take(FINDINGS) {
-                    li data-from=(finding.from_ns) data-to=(finding.to_ns) data-trace=(side.n) {
+                    li data-from=(side.on_axis(finding.from_ns)) data-to=(side.on_axis(finding.to_ns)) data-trace=(side.n) {
                         (sign(Tone::of(finding.level))) b { (finding.level.name()) } " "
                         (sentence(&finding.sentence))
                         (about(side, finding))
@@ -244,13 +244,13 @@ fn changes_of(incident: &Incident, side: Side) -> Markup {
         ("change", true),
         ("effect", false),
     ];
-    let other = incident.traces.iter().enumerate().find(|(n, _)| *n != side.n);
+    let other = sides(incident).find(|other| other.n != side.n);
     if other.is_some() {
         columns.push((if side.n == 0 { "also in B" } else { "also in A" }, false));
     }
     let rows = html! {
         @for change in changes.iter().take(CHANGES) {
-            tr data-from=(change.at_ns) data-to=(change.at_ns) data-trace=(side.n) {
+            tr data-from=(side.on_axis(change.at_ns)) data-to=(side.on_axis(change.at_ns)) data-trace=(side.n) {
                 td { (side.at(change.at_ns, change.at_ns)) }
                 th scope="row" {
                     (panel(change.panel)) " · " (curve(change))
@@ -260,9 +260,9 @@ fn changes_of(incident: &Incident, side: Side) -> Markup {
                 td.number { (words::value(change.after, change.unit)) }
                 td.number { (ratio(change.before, change.after)) }
                 td.effect { (two_way_bar(change.effect)) (words::effect(change.effect)) }
-                @if let Some((n, traced)) = other {
-                    td { @match twin(change, traced) {
-                        Some(twin) => (Side { n, traced, of_many: true }.at(twin.at_ns, twin.at_ns)),
+                @if let Some(other) = other {
+                    td { @match twin(change, other.traced) {
+                        Some(twin) => (other.at(twin.at_ns, twin.at_ns)),
                         None => span.absent { "no" },
                     } }
                 }

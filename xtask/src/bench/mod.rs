@@ -9,6 +9,7 @@ mod disk;
 mod figure;
 mod loss;
 mod open;
+mod page;
 mod pair;
 mod process;
 mod read;
@@ -49,6 +50,9 @@ enum What {
     /// Reading: every command that reads a trace, over 0.1, 1 and 10 million calls, beside its peers. Needs root. Ends with 1
     /// when a goal is missed.
     Read(read::Args),
+    /// The report in a browser: how long one of the largest size takes to open, beside an empty page of that size. Needs
+    /// root and Chromium with its driver. Ends with 1 when a goal is missed.
+    Page(page::Args),
     /// The loop that is recorded (started by `record`).
     #[command(hide = true)]
     Loop(workload::Work),
@@ -184,6 +188,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Loop(work) => workload::serve_loop(*work).map(|()| ExitCode::SUCCESS),
         What::Record(args) => record(args),
         What::Read(args) => read::run(args),
+        What::Page(args) => page::run(args),
         What::Again(args) => replay::again::run(args),
         What::Replay(args) => replay::run(args),
     }

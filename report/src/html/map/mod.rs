@@ -223,7 +223,7 @@ fn box_of(side: Side, node: &Node, (x, y): (f64, f64)) -> Markup {
     };
     match node.tgid {
         Some(tgid) => {
-            html! { a.node-link href={"#task=" (tgid)} data-tgid=(tgid) data-trace=(side.n) { (inside) } }
+            html! { a.node-link href=(side.process_link(tgid)) data-tgid=(tgid) data-trace=(side.n) { (inside) } }
         }
         None => {
             html! { a.node-link href={"#peer=" (percent(&full))} data-peer=(full) data-trace=(side.n) { (inside) } }

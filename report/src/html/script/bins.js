@@ -1,5 +1,6 @@
 // Values on the grid of a trace: which bins are shown, how they are thinned, and how two grids are compared.
 
+import { binAt, commonGrid, isAligned, momentOf, positionOf } from "./grid.js";
 import { clampNumber } from "./numbers.js";
 import { niceStep } from "./ticks.js";
 
@@ -14,8 +15,8 @@ import { niceStep } from "./ticks.js";
  * @returns {[number, number]}
  */
 export function binsIn(grid, range) {
-  const first = clampNumber(Math.floor(range.from / grid.width_ns), 0, grid.bins);
-  const last = clampNumber(Math.ceil(range.to / grid.width_ns), first, grid.bins);
+  const first = clampNumber(Math.floor(positionOf(grid, range.from)), 0, grid.bins);
+  const last = clampNumber(Math.ceil(positionOf(grid, range.to)), first, grid.bins);
   return [first, last];
 }
 
@@ -26,8 +27,8 @@ export function binsIn(grid, range) {
  * @param {number} at
  */
 export function valueAt(values, grid, at) {
-  if (at < 0 || at > grid.duration_ns) return undefined;
-  return values[Math.min(Math.floor(at / grid.width_ns), grid.bins - 1)];
+  const bin = binAt(grid, at);
+  return bin === null ? undefined : values[bin];
 }
 
 /**
@@ -105,19 +106,18 @@ export function thinned(values, first, last, columns) {
  * @returns {(number | null)[]}
  */
 export function regridded(values, grid, onto) {
-  if (grid.width_ns === onto.width_ns) {
+  if (isAligned(grid, onto)) {
     return Array.from({ length: onto.bins }, (_, bin) => values[bin] ?? null);
   }
   return Array.from({ length: onto.bins }, (_, bin) => {
-    const from = bin * onto.width_ns;
-    const to = from + onto.width_ns;
+    const [from, to] = [momentOf(onto, bin), momentOf(onto, bin + 1)];
     const [first, last] = binsIn(grid, { from, to });
     let sum = 0;
     let weight = 0;
     for (let old = first; old < last; old += 1) {
       const value = values[old];
       if (value === null || value === undefined) continue;
-      const overlap = Math.min(to, (old + 1) * grid.width_ns) - Math.max(from, old * grid.width_ns);
+      const overlap = Math.min(to, momentOf(grid, old + 1)) - Math.max(from, momentOf(grid, old));
       sum += value * overlap;
       weight += overlap;
     }
@@ -133,7 +133,7 @@ export function regridded(values, grid, onto) {
  * @param {number} most how many values the view has room for
  */
 export function binsTogether(grid, view, most) {
-  const group = (view.to - view.from) / grid.width_ns / Math.max(most, 1);
+  const group = (positionOf(grid, view.to) - positionOf(grid, view.from)) / Math.max(most, 1);
   return group <= 1 ? 1 : Math.ceil(niceStep(group, 1) - 1e-9);
 }
 
@@ -155,18 +155,6 @@ export function together(values, group) {
     }
     return known === 0 ? null : sum / known;
   });
-}
-
-/**
- * The grid on which two traces can be compared: the wider bins, as far as both reach.
- * @param {Grid} a
- * @param {Grid} b
- * @returns {Grid}
- */
-export function commonGrid(a, b) {
-  const width_ns = Math.max(a.width_ns, b.width_ns);
-  const duration_ns = Math.min(a.duration_ns, b.duration_ns);
-  return { duration_ns, width_ns, bins: Math.max(Math.ceil(duration_ns / width_ns), 1) };
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { binsIn } from "./bins.js";
 import { el } from "./dom.js";
+import { momentOf, positionOf } from "./grid.js";
 import { momentText, valueText } from "./numbers.js";
 import { chosenRange } from "./state.js";
 
@@ -65,15 +66,18 @@ export function plotTable(plot, state, isDrawn) {
   const columns = plot.strips.flatMap((strip) =>
     strip.lines.filter((line) => isDrawn(line.key)).map((line) => ({ strip, line })),
   );
-  const width = Math.max(...columns.map(({ line }) => line.grid.width_ns), 1);
-  const first = Math.floor(range.from / width);
-  const last = Math.ceil(range.to / width);
+  // Rows are the widest bins; without a curve there is one row.
+  const whole = { from_ns: range.from, duration_ns: range.to - range.from, width_ns: range.to - range.from, bins: 1 };
+  const grids = columns.map(({ line }) => line.grid);
+  const grid = grids.reduce((widest, one) => (one.width_ns > widest.width_ns ? one : widest), grids[0] ?? whole);
+  const first = Math.floor(positionOf(grid, range.from));
+  const last = Math.ceil(positionOf(grid, range.to));
   const together = Math.max(Math.ceil((last - first) / MOST_ROWS), 1);
   const rows = [];
   for (let bin = first; bin < last; bin += together) {
-    const [from, to] = [bin * width, Math.min(bin + together, last) * width];
+    const [from, to] = [momentOf(grid, bin), momentOf(grid, Math.min(bin + together, last))];
     rows.push([
-      momentText(from, width),
+      momentText(from, grid.width_ns),
       ...columns.map(({ line }) => {
         const value = meanOf(line, from, to);
         return value === null ? "not known" : valueText(value, plot.unit);
@@ -82,7 +86,7 @@ export function plotTable(plot, state, isDrawn) {
   }
   const each = together === 1 ? "" : `; each row is the mean of ${together} bins`;
   return dataTable(
-    `${plot.title}, ${momentText(range.from, width)} to ${momentText(range.to, width)}${each}`,
+    `${plot.title}, ${momentText(range.from, grid.width_ns)} to ${momentText(range.to, grid.width_ns)}${each}`,
     ["from", ...columns.map(({ strip, line }) => (strip.title === "" ? line.name : `${strip.title}: ${line.name}`))],
     rows,
   );

@@ -1,6 +1,7 @@
 // Drawing on canvases: curves with their scales, hatching, the cursor and the brush.
 
 import { binsIn, extentOf, thinned } from "./bins.js";
+import { endOf, momentOf } from "./grid.js";
 import { apart } from "./labels.js";
 import { valueText } from "./numbers.js";
 import { onScale, timeTicks, valueScale } from "./ticks.js";
@@ -215,7 +216,7 @@ function runsOf(line, frame, y) {
   if (last - first > columns) {
     for (const point of thinned(values, first, last, columns)) {
       if (point === null) isOpen = false;
-      else add([time.x((point[0] + 0.5) * grid.width_ns), y(point[1])]);
+      else add([time.x(momentOf(grid, point[0] + 0.5)), y(point[1])]);
     }
     return runs;
   }
@@ -226,8 +227,8 @@ function runsOf(line, frame, y) {
       isOpen = false;
       continue;
     }
-    const end = Math.min((bin + 1) * grid.width_ns, grid.duration_ns);
-    add([time.x(bin * grid.width_ns), y(value)], [time.x(end), y(value)]);
+    const end = Math.min(momentOf(grid, bin + 1), endOf(grid));
+    add([time.x(momentOf(grid, bin)), y(value)], [time.x(end), y(value)]);
   }
   return runs;
 }
@@ -267,7 +268,7 @@ function strokeLine(context, line, frame, y) {
  * @param {Line} line
  * @param {Range} view
  */
-function endOf(line, view) {
+function lastOf(line, view) {
   const [first, last] = binsIn(line.grid, view);
   for (let bin = last - 1; bin >= first; bin -= 1) {
     const value = line.values[bin];
@@ -286,7 +287,7 @@ function drawNames(context, frame, y) {
   const { x1 } = plotSpan(frame.width);
   const room = frame.width - x1 - 12;
   const ends = frame.lines
-    .map((line) => ({ line, value: endOf(line, frame.view) }))
+    .map((line) => ({ line, value: lastOf(line, frame.view) }))
     .flatMap(({ line, value }) => (value === null ? [] : [{ line, value, at: y(value) }]));
   ends.sort((a, b) => Number(b.line.key === frame.bold) - Number(a.line.key === frame.bold) || b.value - a.value);
   const places = apart(

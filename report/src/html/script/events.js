@@ -3,7 +3,7 @@
 import { button, el, setText } from "./dom.js";
 import { fittingEvents, hasId } from "./filters.js";
 import { durationText, grouped, momentText, shortened } from "./numbers.js";
-import { NO_FILTER } from "./state.js";
+import { NO_FILTER, rangeWithin } from "./state.js";
 import { rowList } from "./virtual.js";
 
 /** @typedef {import("./types.js").App} App */
@@ -135,7 +135,7 @@ function detailOf(app, which) {
       "began",
       momentText(event.t, 1),
       more("what happened around it", {
-        window: { from: Math.max(event.t - around, 0), to: event.t + event.d + around },
+        window: rangeWithin(event.t - around, event.t + event.d + around, store.get().axis),
       }),
     ],
     ["took", durationText(event.d), null],

@@ -34,14 +34,14 @@ function nanoseconds(text) {
 
 /**
  * @param {string} text
- * @param {number} duration
+ * @param {Range} axis
  * @returns {Range | null}
  */
-function range(text, duration) {
+function range(text, axis) {
   const ends = text.split("-").map(nanoseconds);
   const [from, to] = ends;
   if (ends.length !== 2 || typeof from !== "number" || typeof to !== "number") return null;
-  return from > to || from > duration ? null : rangeWithin(from, to, duration);
+  return from > to || from > axis.to || to < axis.from ? null : rangeWithin(from, to, axis);
 }
 
 /**
@@ -80,11 +80,11 @@ export function toHash(state) {
 /**
  * What a hash says. A part that means nothing here is left out and told.
  * @param {string} hash with or without `#`
- * @param {number} duration
+ * @param {Range} axis
  * @param {number} traces
  * @returns {{ set: Partial<State>, ignored: string[] }}
  */
-export function fromHash(hash, duration, traces) {
+export function fromHash(hash, axis, traces) {
   /** @type {Partial<State>} */
   const set = {};
   /** @type {string[]} */
@@ -93,7 +93,7 @@ export function fromHash(hash, duration, traces) {
   for (const part of parts) {
     if (part === "") continue;
     const cut = part.indexOf("=");
-    if (cut < 0 || !takePart(set, part.slice(0, cut), decoded(part.slice(cut + 1)), duration, traces)) {
+    if (cut < 0 || !takePart(set, part.slice(0, cut), decoded(part.slice(cut + 1)), axis, traces)) {
       ignored.push(shortened(part, MOST_QUOTED));
     }
   }
@@ -120,22 +120,22 @@ function decoded(text) {
  * @param {Partial<State>} set
  * @param {string} name
  * @param {string | null} value
- * @param {number} duration
+ * @param {Range} axis
  * @param {number} traces
  * @returns {boolean} whether it means something
  */
-function takePart(set, name, value, duration, traces) {
+function takePart(set, name, value, axis, traces) {
   if (value === null || value === "" || value.length > MOST_TEXT) return false;
   switch (name) {
     case "t":
     case "view": {
-      const found = range(value, duration);
+      const found = range(value, axis);
       if (found !== null) set[name === "t" ? "window" : "view"] = found;
       return found !== null;
     }
     case "at": {
       const at = nanoseconds(value);
-      if (at === null || at > duration) return false;
+      if (at === null || at < axis.from || at > axis.to) return false;
       set.cursor = at;
       return true;
     }

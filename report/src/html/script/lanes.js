@@ -6,6 +6,7 @@ import { button, canvas, el, setAttributes, setText, sized } from "./dom.js";
 import { fitted, hatch } from "./draw.js";
 import { fitsDims } from "./filters.js";
 import { movement } from "./gestures.js";
+import { binAt, momentOf } from "./grid.js";
 import { durationText, grouped, momentText, rangeText, shortened } from "./numbers.js";
 import { chosenRange, cursorOf } from "./state.js";
 import { timeTicks } from "./ticks.js";
@@ -65,7 +66,7 @@ export function laneText(lane, grid, at) {
   const when = momentText(at, grid.width_ns);
   if (at < lane.from_ns) return `${when}: not there yet`;
   if (at > lane.to_ns) return `${when}: ended`;
-  const bin = Math.floor(at / grid.width_ns);
+  const bin = binAt(grid, at);
   const mixed = lane.mixed.find(([index]) => index === bin);
   if (mixed === undefined) return `${when}: nothing is known`;
   const [, ...shares] = mixed;
@@ -136,8 +137,8 @@ export function drawLane(context, { lane, grid, range, width, colours, cursor })
   const states = /** @type {const} */ (["running", "runnable", "blocked"]);
   for (const [bin, ...shares] of lane.mixed) {
     if (bin < first || bin >= last) continue;
-    const left = x(bin * grid.width_ns);
-    const wide = Math.max(grid.width_ns * perNs, 0.5);
+    const left = x(momentOf(grid, bin));
+    const wide = Math.max(x(momentOf(grid, bin + 1)) - left, 0.5);
     let bottom = BAR_TOP + BAR_HEIGHT;
     for (const [index, state] of states.entries()) {
       const high = ((shares[index] ?? 0) / 255) * BAR_HEIGHT;

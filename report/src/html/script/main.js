@@ -4,6 +4,7 @@ import { announcer } from "./announce.js";
 import { readColours } from "./colours.js";
 import { mountEvents } from "./events.js";
 import { mountFilterBar } from "./filterbar.js";
+import { axisOf, onOneAxis } from "./grid.js";
 import { fromHash, isPlace, toHash } from "./hash.js";
 import { mountLanes } from "./lanes.js";
 import { mountMarks } from "./marks.js";
@@ -24,12 +25,12 @@ const HASH_PAUSE_MS = 300;
  */
 function start(data) {
   const root = document.documentElement;
-  const duration = Math.max(1, ...data.traces.map((trace) => trace.grid.duration_ns));
-  const store = createStore(initialState(duration, data.traces.length), reduceState);
+  const axis = axisOf(data);
+  const store = createStore(initialState(axis, data.traces.length), reduceState);
   const load = () => {
     const { hash } = location;
     if (hash.length <= 1 || (isPlace(hash) && document.getElementById(hash.slice(1)) !== null)) return;
-    store.update({ do: "load", ...fromHash(hash, duration, data.traces.length) });
+    store.update({ do: "load", ...fromHash(hash, axis, data.traces.length) });
   };
   load();
   let colours = readColours(root);
@@ -111,4 +112,4 @@ function mountParts(app) {
 
 const block = document.getElementById("data");
 const found = /** @type {Data | null} */ (JSON.parse(block?.textContent ?? "null"));
-if (found !== null) start(found);
+if (found !== null) start(onOneAxis(found));

@@ -4,7 +4,7 @@ import { el, setText } from "./dom.js";
 import { filtersAlike } from "./events.js";
 import { filterOf, fitsDims, isSet } from "./filters.js";
 import { grouped } from "./numbers.js";
-import { isFiltered, NO_FILTER } from "./state.js";
+import { isFiltered, NO_FILTER, rangeWithin } from "./state.js";
 
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").Dims} Dims */
@@ -154,8 +154,9 @@ function act(app, element) {
   const { window } = set;
   if (window) {
     // A moment is a window around it.
-    const around = window.to > window.from ? 0 : Math.max(store.get().duration / 1000, 1000);
-    set.window = { from: Math.max(window.from - around, 0), to: Math.min(window.to + around, store.get().duration) };
+    const { axis } = store.get();
+    const around = window.to > window.from ? 0 : Math.max((axis.to - axis.from) / 1000, 1000);
+    set.window = rangeWithin(window.from - around, window.to + around, axis);
   }
   const id = element.dataset["event"];
   if (id !== undefined) {

@@ -1,6 +1,7 @@
 // What is drawn: the panels of all traces, put together by unit, with the look of each curve.
 
-import { binsTogether, commonGrid, differenceOf, extentOf, together } from "./bins.js";
+import { binsTogether, differenceOf, extentOf, together } from "./bins.js";
+import { coarserGrid, commonGrid } from "./grid.js";
 
 /** @typedef {import("./types.js").Data} Data */
 /** @typedef {import("./types.js").Trace} Trace */
@@ -216,13 +217,7 @@ export function shownLine(line, unit, view) {
   if (group === 1) return line;
   const known = coarser.get(line);
   if (known?.group === group) return known.line;
-  const { grid } = line;
-  const bins = Math.ceil(grid.bins / group);
-  const made = {
-    ...line,
-    grid: { ...grid, width_ns: grid.width_ns * group, bins },
-    values: together(line.values, group),
-  };
+  const made = { ...line, grid: coarserGrid(line.grid, group), values: together(line.values, group) };
   coarser.set(line, { group, line: made });
   return made;
 }

@@ -24,14 +24,14 @@ export const NO_FILTER = Object.freeze({
 
 /**
  * The state before anybody did anything.
- * @param {number} duration length of the time axis, ns
+ * @param {Range} axis the time axis, ns
  * @param {number} traces
  * @returns {State}
  */
-export function initialState(duration, traces) {
+export function initialState(axis, traces) {
   return {
     ...NO_FILTER,
-    duration,
+    axis,
     traces,
     view: null,
     event: null,
@@ -52,7 +52,7 @@ export function initialState(duration, traces) {
  * @returns {Range}
  */
 export function shownRange(state) {
-  return state.view ?? { from: 0, to: Math.max(state.duration, 1) };
+  return state.view ?? state.axis;
 }
 
 /**
@@ -93,15 +93,16 @@ export function isFiltered(state) {
  * A range inside the time axis, in order, and not too narrow to be one.
  * @param {number} a
  * @param {number} b
- * @param {number} duration
+ * @param {Range} axis
  * @returns {Range}
  */
-export function rangeWithin(a, b, duration) {
-  const end = Math.max(duration, NARROWEST_NS);
-  let from = clampNumber(Math.min(a, b), 0, end);
-  let to = clampNumber(Math.max(a, b), 0, end);
+export function rangeWithin(a, b, axis) {
+  const begin = axis.from;
+  const end = Math.max(axis.to, begin + NARROWEST_NS);
+  let from = clampNumber(Math.min(a, b), begin, end);
+  let to = clampNumber(Math.max(a, b), begin, end);
   if (to - from < NARROWEST_NS) {
-    from = clampNumber(from, 0, end - NARROWEST_NS);
+    from = clampNumber(from, begin, end - NARROWEST_NS);
     to = from + NARROWEST_NS;
   }
   return { from: Math.round(from), to: Math.round(to) };
@@ -113,10 +114,25 @@ export function rangeWithin(a, b, duration) {
  * @returns {State}
  */
 function viewing(state, view) {
-  if (view === null || (view.from <= 0 && view.to >= state.duration)) {
+  const { axis } = state;
+  if (view === null || (view.from <= axis.from && view.to >= axis.to)) {
     return state.view === null ? state : { ...state, view: null };
   }
-  return { ...state, view: rangeWithin(view.from, view.to, state.duration) };
+  const next = rangeWithin(view.from, view.to, axis);
+  return next.from === state.view?.from && next.to === state.view.to ? state : { ...state, view: next };
+}
+
+/**
+ * Shows a stretch of some width, or the nearest one within the axis.
+ * @param {State} state
+ * @param {number} from
+ * @param {number} width
+ * @returns {State}
+ */
+function viewingFrom(state, from, width) {
+  const { axis } = state;
+  const start = clampNumber(from, axis.from, Math.max(axis.to - width, axis.from));
+  return viewing(state, { from: start, to: start + width });
 }
 
 /**
@@ -129,8 +145,7 @@ function following(state, at) {
   const { from, to } = shownRange(state);
   if (at >= from && at <= to) return state;
   const width = to - from;
-  const start = clampNumber(at < from ? at : at - width, 0, Math.max(state.duration - width, 0));
-  return viewing(state, { from: start, to: start + width });
+  return viewingFrom(state, at < from ? at : at - width, width);
 }
 
 /**
@@ -143,14 +158,14 @@ function following(state, at) {
 function moved(state, by, extend) {
   const range = shownRange(state);
   const was = cursorOf(state) ?? (by >= 0 ? range.from : range.to);
-  const at = Math.round(clampNumber(was + by, 0, state.duration));
+  const at = Math.round(clampNumber(was + by, state.axis.from, state.axis.to));
   /** @type {State} */
   let next = { ...state, cursor: at, hover: null };
   if (extend) {
     // The end at which the cursor stands goes with it; a cursor elsewhere begins a new window.
     const { window } = state;
     const anchor = window === null ? was : was === window.to ? window.from : was === window.from ? window.to : was;
-    next = { ...next, window: rangeWithin(anchor, at, state.duration) };
+    next = { ...next, window: rangeWithin(anchor, at, state.axis) };
   }
   return following(next, at);
 }
@@ -164,10 +179,10 @@ function zoomed(state, factor) {
   const { from, to } = shownRange(state);
   const middle = state.window === null ? (from + to) / 2 : (state.window.from + state.window.to) / 2;
   const at = clampNumber(cursorOf(state) ?? middle, from, to);
-  const width = clampNumber((to - from) * factor, NARROWEST_NS, Math.max(state.duration, NARROWEST_NS));
+  const whole = state.axis.to - state.axis.from;
+  const width = clampNumber((to - from) * factor, NARROWEST_NS, Math.max(whole, NARROWEST_NS));
   const share = to > from ? (at - from) / (to - from) : 0.5;
-  const start = clampNumber(at - share * width, 0, Math.max(state.duration - width, 0));
-  return viewing(state, { from: start, to: start + width });
+  return viewingFrom(state, at - share * width, width);
 }
 
 /**
@@ -196,7 +211,7 @@ export function reduceState(state, action) {
         ignored: action.ignored,
       };
     case "brush":
-      return { ...state, window: rangeWithin(action.from, action.to, state.duration), hover: null, cursor: action.to };
+      return { ...state, window: rangeWithin(action.from, action.to, state.axis), hover: null, cursor: action.to };
     case "move":
       return moved(state, action.by, action.extend);
     case "cursor":
@@ -207,8 +222,7 @@ export function reduceState(state, action) {
       return zoomed(state, action.factor);
     case "pan": {
       const { from, to } = shownRange(state);
-      const start = clampNumber(from + action.by, 0, Math.max(state.duration - (to - from), 0));
-      return start === from ? state : viewing(state, { from: start, to: start + (to - from) });
+      return viewingFrom(state, from + action.by, to - from);
     }
     case "view":
       return viewing(state, action.view);

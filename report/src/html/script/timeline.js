@@ -148,9 +148,9 @@ function mountPanel(app, plot, widthOf) {
       role: "slider",
       tabindex: 0,
       "aria-label": `${plot.title}: cursor`,
-      "aria-valuemin": 0,
-      "aria-valuemax": Math.round(store.get().duration / 1e6),
-      "aria-valuenow": 0,
+      "aria-valuemin": Math.round(store.get().axis.from / 1e6),
+      "aria-valuemax": Math.round(store.get().axis.to / 1e6),
+      "aria-valuenow": Math.round(store.get().axis.from / 1e6),
       "aria-valuetext": "no cursor",
     },
     ...strips.map(({ strip, base, over }) =>

@@ -10,6 +10,8 @@ export interface Range {
 }
 
 export interface Grid {
+  /** When it begins: 0, or where the window of a dump does. */
+  from_ns: number;
   duration_ns: number;
   width_ns: number;
   bins: number;
@@ -117,8 +119,8 @@ export interface Filter {
 export type Theme = "auto" | "light" | "dark";
 
 export interface State extends Filter {
-  /** Length of the time axis. */
-  duration: number;
+  /** The time axis: of a dump it begins where its window does. */
+  axis: Range;
   /** How many traces there are. */
   traces: number;
   /** What part of the time axis is shown; `null`: all of it. */

@@ -145,11 +145,14 @@ test("a lane tells its stretches, its mixed bins, and what is not known", () => 
     mixed: [[6, 51, 0, 204]],
     left_out: 0,
   };
-  const grid = { width_ns: 5e6, bins: 20, duration_ns: 100e6 };
+  const grid = { from_ns: 0, width_ns: 5e6, bins: 20, duration_ns: 100e6 };
   assert.equal(laneText(lane, grid, 15e6), "0.010–0.020 s, 10 ms: blocked in connect on 10.0.0.7:5432, ECONNREFUSED");
   assert.match(laneText(lane, grid, 32e6), /5 ms of short stretches: 20 % running, 80 % blocked$/);
   assert.match(laneText(lane, grid, 60e6), /nothing is known$/);
   assert.match(laneText(lane, grid, 95e6), /ended$/);
+  // The same bin of a dump is later by where its window begins.
+  const dump = { ...grid, from_ns: 25e6 };
+  assert.match(laneText(lane, dump, 57e6), /5 ms of short stretches: 20 % running, 80 % blocked$/);
   assert.equal(stretchText({ from_ns: 0, to_ns: 1, state: "calling", call: "read", on: null, errno: null }), "in read");
   const all = { from: 0, to: 100e6 };
   assert.equal(nextStretch(lane, null, 1, all)?.from_ns, 10e6);

@@ -3,8 +3,9 @@ import { test } from "node:test";
 import { fromHash, isPlace, toHash } from "../hash.js";
 import { initialState, reduceState } from "../state.js";
 
-const EMPTY = initialState(30e9, 2);
-const load = (/** @type {string} */ hash) => fromHash(hash, 30e9, 2);
+const AXIS = { from: 0, to: 30e9 };
+const EMPTY = initialState(AXIS, 2);
+const load = (/** @type {string} */ hash) => fromHash(hash, AXIS, 2);
 
 test("a link brings back what it was made of", () => {
   /** @type {import("../types.js").State} */
@@ -82,7 +83,23 @@ test("nothing gives an empty hash, and the hash of a section is none of ours", (
 
 test("times are exact to the nanosecond over long traces", () => {
   for (const ns of [0, 1, 999_999_999, 1_000_000_000, 86_399_999_999_999]) {
-    const state = { ...initialState(864e11, 1), cursor: ns };
-    assert.equal(fromHash(toHash(state), 864e11, 1).set.cursor ?? 0, ns);
+    const day = { from: 0, to: 864e11 };
+    const state = { ...initialState(day, 1), cursor: ns };
+    assert.equal(fromHash(toHash(state), day, 1).set.cursor ?? 0, ns);
   }
+});
+
+test("a link to a dump counts from the start of the recording, and leads to no time before its window", () => {
+  const window = { from: 100e9, to: 160e9 };
+  const of = (/** @type {string} */ hash) => fromHash(hash, window, 1);
+  assert.deepEqual(of("#t=101-102&at=130").set, { window: { from: 101e9, to: 102e9 }, cursor: 130e9 });
+  assert.deepEqual(of("#t=99-102").set, { window: { from: 100e9, to: 102e9 } });
+  assert.deepEqual(of("#t=1-2&at=3&view=170-180").ignored, ["t=1-2", "at=3", "view=170-180"]);
+});
+
+test("a process and a thread of one number are two things", () => {
+  assert.deepEqual(load("#process=4700").set, { tgid: 4700 });
+  assert.deepEqual(load("#task=4700").set, { tid: 4700 });
+  assert.equal(toHash({ ...EMPTY, tgid: 4700 }), "process=4700");
+  assert.equal(toHash({ ...EMPTY, tid: 4700 }), "task=4700");
 });

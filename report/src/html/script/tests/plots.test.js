@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { meanOf } from "../datatable.js";
 import { coloursOf, DASHES, firstCurves, plotsOf, shownLine, subjectOf } from "../plots.js";
 
-const GRID = { width_ns: 10, bins: 3, duration_ns: 30 };
+const GRID = { from_ns: 0, width_ns: 10, bins: 3, duration_ns: 30 };
 
 /**
  * @param {import("../types.js").Panel[]} panels
@@ -126,7 +126,7 @@ test("a row of a table is the mean of what is known", () => {
 
 test("only rates are taken over several bins, and the peak of a latency stays", () => {
   const values = Array.from({ length: 1000 }, (_, bin) => (bin % 10 === 0 ? 100 : 0));
-  const grid = { width_ns: 10, bins: 1000, duration_ns: 10_000 };
+  const grid = { from_ns: 0, width_ns: 10, bins: 1000, duration_ns: 10_000 };
   const line = { key: "k", name: "n", values, grid, isLimit: false, colour: 0, dash: [] };
   const rate = shownLine(line, "per-second", { from: 0, to: 10_000 });
   assert.deepEqual([rate.grid.width_ns, rate.grid.bins, rate.values[0], rate.values[99]], [50, 200, 20, 0]);

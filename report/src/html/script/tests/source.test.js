@@ -25,6 +25,13 @@ test("modules are in the form that is joined, and none is too long", () => {
   }
 });
 
+test("bins and times are worked out in one place", () => {
+  for (const { name, text } of modules) {
+    if (name !== "grid.js")
+      assert.doesNotMatch(text, /grid\.(?:from_ns|duration_ns)|[*/] grid\.width_ns|width_ns [*/]/, name);
+  }
+});
+
 test("only the store keeps state: no module has a variable of its own", () => {
   for (const { name, text } of modules) assert.doesNotMatch(text, /^(?:export )?(?:let|var) /m, name);
 });

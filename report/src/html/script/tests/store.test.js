@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { initialState, reduceState } from "../state.js";
+import { initialState, reduceState, shownRange } from "../state.js";
 import { createStore } from "../store.js";
 
-const store = () => createStore(initialState(30e9, 1), reduceState);
+const store = () => createStore(initialState({ from: 0, to: 30e9 }, 1), reduceState);
 
 test("listeners hear of changes only, and no longer when they left", () => {
   const one = store();
@@ -75,6 +75,24 @@ test("what is shown follows the cursor, and is moved no further than the trace",
   one.update({ do: "pan", by: 99e9 });
   assert.deepEqual(one.get().view, { from: 28e9, to: 30e9 });
   one.update({ do: "view", view: { from: 0, to: 30e9 } });
+  assert.equal(one.get().view, null);
+});
+
+test("the axis of a dump begins with its window, and nothing goes before it", () => {
+  const one = createStore(initialState({ from: 100e9, to: 160e9 }, 1), reduceState);
+  assert.deepEqual(shownRange(one.get()), { from: 100e9, to: 160e9 });
+  one.update({ do: "brush", from: 0, to: 110e9 });
+  assert.deepEqual(one.get().window, { from: 100e9, to: 110e9 });
+  one.update({ do: "move", by: -999e9, extend: false });
+  assert.equal(one.get().cursor, 100e9);
+  one.update({ do: "zoom", factor: 0.5 });
+  assert.deepEqual(one.get().view, { from: 100e9, to: 130e9 });
+  one.update({ do: "pan", by: 999e9 });
+  assert.deepEqual(one.get().view, { from: 130e9, to: 160e9 });
+  const before = one.get();
+  one.update({ do: "pan", by: 1e9 });
+  assert.equal(one.get(), before);
+  one.update({ do: "zoom", factor: 4 });
   assert.equal(one.get().view, null);
 });
 
