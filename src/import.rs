@@ -185,7 +185,7 @@ fn header(survey: &Survey) -> Header {
             facts: [("imported from".to_owned(), "a log of strace".to_owned())].into(),
             ..Host::default()
         },
-        writer: env!("CARGO_PKG_VERSION").to_owned(),
+        writer: concat!("ctrace ", env!("CARGO_PKG_VERSION")).to_owned(),
         blind: survey.blind(),
         redaction: String::new(),
     }

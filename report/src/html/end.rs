@@ -88,7 +88,7 @@ fn about(side: Side) -> Markup {
     let header = trace.header();
     let host = &header.host;
     // The log of another tool does not tell them.
-    let is_known = host.cpus > 0;
+    let is_known = crate::text::info::log_of(host).is_none();
     let facts = html! {
         @if is_known {
             (row("host name", &host.hostname)) (row("kernel", &host.kernel)) (row("architecture", &host.arch))
@@ -101,7 +101,7 @@ fn about(side: Side) -> Markup {
         (row("SHA-256", side.traced.sha256.unwrap_or("none: it was read from a stream")))
         (row("size", &format!("{} on disk, {} decoded", units::bytes(trace.file_bytes()), units::bytes(trace.decoded_bytes()))))
         (row("identity", &format!("{:016x}", trace.identity())))
-        (row("began", &units::rfc3339(header.start_realtime_ns)))
+        (row("began", side.traced.utc(0).as_deref().unwrap_or("not known")))
         (row("began, ns since boot", &units::count(header.start_boottime_ns)))
         (row("tick", &format!("{} ns", header.tick_ns)))
         (row("written by", &header.writer)) (row("redaction", &header.redaction))

@@ -114,10 +114,10 @@ impl<'a> Side<'a> {
         };
         let window =
             format!("#t={}-{}", seconds(from.saturating_sub(margin)), seconds(to.saturating_add(margin)));
-        let utc = units::rfc3339(self.traced.realtime_ns(from));
+        let utc = self.traced.utc(from);
         html! {
-            a.at href=(window) data-from=(self.on_axis(from)) data-to=(self.on_axis(to)) data-trace=(self.n) title=(utc) {
-                time datetime=(utc) { (after_start(from_ns)) }
+            a.at href=(window) data-from=(self.on_axis(from)) data-to=(self.on_axis(to)) data-trace=(self.n) title=[&utc] {
+                time datetime=[&utc] { (after_start(from_ns)) }
             }
         }
     }

@@ -79,8 +79,8 @@ fn about(side: Side, finding: &Finding) -> Markup {
     html! {
         p.about {
             (side.stretch(finding.from_ns, finding.to_ns))
-            " · " span.wall data-utc=(units::rfc3339(side.traced.realtime_ns(finding.from_ns))) {
-                (side.traced.wall(finding.from_ns, crate::text::when::Zone::UTC)) " UTC"
+            @if let Some(wall) = side.traced.wall_utc(finding.from_ns) {
+                " · " span.wall data-utc=[side.traced.utc(finding.from_ns)] { (wall) }
             }
             @if finding.count > 1 { " · " (units::count(finding.count)) " times" }
             @if let Some(code) = &finding.errno { " · " (errno(code)) }

@@ -1,7 +1,7 @@
 //! How far a report can be trusted: facts about the file that it was made of.
 
 use super::{Incident, Tone, Traced, after_start, words};
-use crate::text::info::{doubts, jump_text, scope, window_text};
+use crate::text::info::{Began, doubts, jump_text, log_of, scope, window_text};
 use crate::text::when::Zone;
 use crate::text::{decode, units};
 use ctrace_analysis::REPLAY_OF;
@@ -80,6 +80,9 @@ fn lost(traced: &Traced) -> Vec<Fact> {
 fn clock(traced: &Traced) -> Vec<Fact> {
     const SHOWN: usize = 4;
     let jumps = &traced.overview.jumps;
+    if log_of(&traced.trace.header().host).is_some() {
+        return vec![fact(Tone::Plain, "clock", "not known: a log of another tool does not tell who set it")];
+    }
     if jumps.is_empty() {
         return vec![fact(Tone::Good, "clock", "steady: nobody set it")];
     }
@@ -172,8 +175,8 @@ fn what_and_when(incident: &Incident, traced: &Traced) -> Vec<Fact> {
     // Of the recording it is the same.
     if let Some(first) = incident.traces.first()
         && first.trace.header().host.hostname != header.host.hostname
-        && first.trace.header().host.cpus > 0
-        && header.host.cpus > 0
+        && log_of(&first.trace.header().host).is_none()
+        && log_of(&header.host).is_none()
     {
         let text =
             format!("not that of the recording ({})", words::name(&first.trace.header().host.hostname));
@@ -206,9 +209,16 @@ fn when(zone: Zone, traced: &Traced, from_ns: u64) -> String {
         .trace
         .summary()
         .map_or_else(String::new, |s| format!(", ended: {}", words::sentence(&s.ended)));
+    let length = words::time(traced.overview.duration_ns);
+    match Began::of(header) {
+        Began::Known => {}
+        Began::SomeDay => {
+            return format!("{} of a day that is not known, for {length}{ended}", &start[11..19]);
+        }
+        Began::Unknown => return format!("not known, for {length}{ended}"),
+    }
     let utc = traced.wall(from_ns, Zone::UTC);
     let local = traced.wall(from_ns, zone);
     let local = if utc == local { String::new() } else { format!(" ({local} where the report was made)") };
-    let length = words::time(traced.overview.duration_ns);
     format!("{} {} UTC{local}, for {length}{ended}", &start[..10], &start[11..19])
 }

@@ -8,7 +8,6 @@ use super::{
 use crate::Paint;
 use crate::markdown::{Markdown, Part};
 use crate::text::units;
-use crate::text::when::Zone;
 use crate::verdict::{divergence_lines, gate_text, mark, number};
 use ctrace_analysis::picture::{Curve, PanelKind};
 
@@ -92,8 +91,8 @@ fn findings(out: &mut Markdown, incident: &Incident, first: &str, rows: usize) {
             .filter(|f| f.sentence != first)
             .take(rows.min(9))
             .map(|f| {
-                let wall = traced.wall(f.from_ns, Zone::UTC);
-                let when = format!("{} ({wall} UTC)", after_start(f.from_ns));
+                let wall = traced.wall_utc(f.from_ns).map_or_else(String::new, |wall| format!(" ({wall})"));
+                let when = format!("{}{wall}", after_start(f.from_ns));
                 (Tone::of(f.level), f.level.name(), words::sentence(&f.sentence), when)
             })
             .collect();

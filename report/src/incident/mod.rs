@@ -20,6 +20,7 @@ pub(crate) use figures::{Figure, figures};
 pub(crate) use headline::{Headline, headline, tone_of};
 pub(crate) use shell::commands;
 
+use crate::text::info::Began;
 use crate::text::units;
 use crate::text::when::{self, Zone};
 use ctrace_analysis::picture::Picture;
@@ -141,6 +142,21 @@ impl<'a> Traced<'a> {
     pub(crate) fn wall(&self, t_ns: u64, zone: Zone) -> String {
         let wall = when::time_of_day(self.realtime_ns(t_ns), zone);
         wall.get(..12).unwrap_or(&wall).to_owned()
+    }
+
+    /// The same with its clock, as far as it is known.
+    pub(crate) fn wall_utc(&self, t_ns: u64) -> Option<String> {
+        match Began::of(self.trace.header()) {
+            Began::Known => Some(format!("{} UTC", self.wall(t_ns, Zone::UTC))),
+            Began::SomeDay => Some(format!("{} in the log", self.wall(t_ns, Zone::UTC))),
+            Began::Unknown => None,
+        }
+    }
+
+    /// The same as RFC 3339 has it, when the day is known.
+    pub(crate) fn utc(&self, t_ns: u64) -> Option<String> {
+        let is_known = Began::of(self.trace.header()) == Began::Known;
+        is_known.then(|| units::rfc3339(self.realtime_ns(t_ns)))
     }
 
     /// The findings that say that something is wrong, or, without any, all of them.

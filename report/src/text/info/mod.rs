@@ -13,7 +13,7 @@ use super::when::Zone;
 use super::{decode, units};
 use crate::{Paint, Style};
 use ctrace_analysis::{Account, CallCounts, Failed, Jump, On, Overview};
-use ctrace_format::{Class, DumpReason, Host, Lack, Metric, Policy, Scope, State, Trace, Window};
+use ctrace_format::{Class, DumpReason, Header, Host, Lack, Metric, Policy, Scope, State, Trace, Window};
 use std::path::Path;
 
 /// Rows of a list that are shown.
@@ -116,14 +116,13 @@ impl Info<'_> {
         let from_ns = trace.window().map_or(0, |w| w.from_ns);
         let start = units::rfc3339(header.start_realtime_ns + from_ns);
         let duration = units::duration(self.overview.duration_ns);
-        let when = match (header.start_realtime_ns, Lack::of(header).contains(&Lack::Times)) {
-            (0, true) => format!("not known{ended}"),
-            (0, false) => format!("not known, for {duration}{ended}"),
-            // A log by the time of day.
-            (begun_ns, _) if begun_ns < DAY_NS => {
+        let when = match (Began::of(header), Lack::of(header).contains(&Lack::Times)) {
+            (Began::Unknown, true) => format!("not known{ended}"),
+            (Began::Unknown, false) => format!("not known, for {duration}{ended}"),
+            (Began::SomeDay, _) => {
                 format!("{}Z of a day that is not known, for {duration}{ended}", &start[11..19])
             }
-            _ => format!("{}Z for {duration}{ended}", &start[..19]),
+            (Began::Known, _) => format!("{}Z for {duration}{ended}", &start[..19]),
         };
         rows.add("when", when);
         for jump in self.overview.jumps.iter().take(SHOWN) {
@@ -391,11 +390,37 @@ pub(crate) fn jump_text(jump: &Jump) -> String {
     }
 }
 
+/// What is known of when a trace began: a log of another tool need not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Began {
+    /// The day and the time.
+    Known,
+    /// The time of a day.
+    SomeDay,
+    /// Nothing.
+    Unknown,
+}
+
+impl Began {
+    pub(crate) const fn of(header: &Header) -> Self {
+        match header.start_realtime_ns {
+            0 => Self::Unknown,
+            1..DAY_NS => Self::SomeDay,
+            _ => Self::Known,
+        }
+    }
+}
+
+/// The log of another tool that a trace was made of, which does not tell the host.
+pub(crate) fn log_of(host: &Host) -> Option<&str> {
+    host.facts.get("imported from").filter(|_| host.cpus == 0).map(String::as_str)
+}
+
 /// The host where a trace was recorded: its name, kernel and size. The log of another tool does not tell them.
 pub(crate) fn place(host: &Host) -> String {
-    match host.facts.get("imported from") {
-        Some(source) if host.cpus == 0 => format!("not known: made of {}", decode::plain(source.as_bytes())),
-        _ => format!(
+    match log_of(host) {
+        Some(source) => format!("not known: made of {}", decode::plain(source.as_bytes())),
+        None => format!(
             "{}: Linux {} {}, {} CPUs, {}",
             decode::plain(host.hostname.as_bytes()),
             decode::plain(host.kernel.as_bytes()),
