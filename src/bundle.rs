@@ -76,6 +76,11 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     if let Some(policy) = args.redact {
         files = redacted(files, policy, dir.path())?;
     }
+    // What is said of a trace names it as the archive does: where it lay on this host is nobody's business, and of no use.
+    let mut names = Names::default();
+    for (path, _) in &mut files {
+        *path = names.next(path).into();
+    }
     let contents: Vec<TraceFile> = files.iter().map(|(_, file)| file.clone()).collect();
     let title = args.about.title.as_deref();
     let gathered = Gathered::of(files, args.about.profile, out)?;
@@ -138,10 +143,9 @@ fn write(
         text("report.md", "the report in short", gathered.show(title, zone, markdown)),
     ];
     let mut readers: Vec<_> = contents.iter().map(TraceFile::content).collect();
-    let mut names = Names::default();
     for ((read, file), reader) in gathered.traces.iter().zip(contents).zip(&mut readers) {
         members.push(Member {
-            name: names.next(&read.name),
+            name: read.name.clone(),
             what: read.role.name(),
             facts: facts(read),
             content: Content::Trace(reader, file.bytes()?),
@@ -187,9 +191,11 @@ fn facts(read: &Read) -> Value {
 struct Names(Vec<String>);
 
 impl Names {
-    fn next(&mut self, name: &str) -> String {
+    fn next(&mut self, path: &Path) -> String {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = if name == "-" { "standard input".into() } else { name };
         // What is packed, piped or called otherwise is a trace all the same.
-        let stem = name.strip_suffix(".ctr").unwrap_or(name);
+        let stem = name.strip_suffix(".ctr").unwrap_or(&name);
         let is_plain = |c: char| c.is_alphanumeric() || "._-+".contains(c);
         let stem: String = stem.chars().map(|c| if is_plain(c) { c } else { '-' }).take(100).collect();
         let stem = stem.trim_start_matches('.');
@@ -214,7 +220,8 @@ mod tests {
     #[test]
     fn every_trace_has_a_plain_name_of_its_own() {
         let mut names = Names::default();
-        let given = ["x.ctr", "x.ctr", "../\n<b>.ctr.gz", ".", "standard input"].map(|name| names.next(name));
-        assert_eq!(given, ["x.ctr", "x-2.ctr", "---b-.ctr.gz.ctr", "trace.ctr", "standard-input.ctr"]);
+        let given = ["d/x.ctr", "x.ctr", "../\n<b>.ctr.gz", ".", "-"];
+        let given = given.map(|name| names.next(Path::new(name)));
+        assert_eq!(given, ["x.ctr", "x-2.ctr", "--b-.ctr.gz.ctr", "trace.ctr", "standard-input.ctr"]);
     }
 }

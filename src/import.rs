@@ -59,8 +59,17 @@ enum Format {
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let files = args.logs.iter().map(|path| TraceFile::open(path)).collect::<Result<Vec<_>, _>>();
     let files = files.map_err(log_failure)?;
+    for (n, path) in args.logs.iter().enumerate() {
+        if files[..n].iter().any(|file| file.path() == path || file.is_at(path)) {
+            return Err(Failure::say(Exit::Usage, format_args!("{} is given twice", path.display())));
+        }
+    }
     let output = args.output.clone().unwrap_or_else(|| default_output(&args.logs));
     let inputs: Vec<&TraceFile> = files.iter().collect();
+    if output == Path::new("-") {
+        return Err(Failure::say(Exit::Usage, "a log is read twice, and its trace is no stream")
+            .fix("name a file: -o OUT.ctr"));
+    }
     crate::keep_inputs(&inputs, &output)?;
     let trace = crate::output(&output, &crate::taken(args.force), out)?;
     crate::give_up(&[&output])?;

@@ -72,6 +72,32 @@ fn every_command_reads_the_trace_inside_a_bundle() {
     run(["bundle", text(&archive), "--force", "-o", text(&archive)]).expect(2);
 }
 
+/// Whoever gets the archive pastes what the report says.
+#[test]
+fn the_commands_of_a_report_are_about_the_files_in_its_bundle() {
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let Some(one) = recorded(dir.path(), "one.ctr") else { return };
+    let archive = dir.path().join("x.zip");
+    run(["bundle", text(&one), "-o", text(&archive)]).expect(0);
+    for name in ["report.md", "report.html"] {
+        let report = String::from_utf8(member(&archive, name)).unwrap();
+        assert!(report.contains("ctrace info one.ctr"), "{name}");
+        assert!(!report.contains(text(dir.path())), "{name} has a path of the host");
+    }
+    // Through a pipe it is the same.
+    let piped = run_bytes(&["bundle", text(&one), "-o", "-"]);
+    assert!(piped == std::fs::read(&archive).unwrap(), "another archive");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+/// What the command writes on its standard output.
+fn run_bytes(words: &[&str]) -> Vec<u8> {
+    let output = crate::host::ctrace().args(words).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 /// The page and the comparison read a trace while it is copied.
 #[test]
 fn traces_of_many_chunks_are_whole_in_a_bundle() {
@@ -105,11 +131,14 @@ fn traces_of_many_chunks_are_whole_in_a_bundle() {
 fn a_redacted_bundle_tells_no_name_in_any_of_its_files() {
     let _host = shared();
     let dir = tempfile::tempdir().unwrap();
-    let (Some(one), Some(other)) = (recorded(dir.path(), "one.ctr"), recorded(dir.path(), "two.ctr")) else {
+    let canary = "canary-of-the-bundle";
+    // Neither does the directory in which the traces lie.
+    let place = dir.path().join(canary);
+    std::fs::create_dir(&place).unwrap();
+    let (Some(one), Some(other)) = (recorded(&place, "one.ctr"), recorded(&place, "two.ctr")) else {
         return;
     };
     let archive = dir.path().join("x.zip");
-    let canary = "canary-of-the-bundle";
     assert!(run(["events", text(&one)]).stdout.contains(canary));
     run(["bundle", text(&one), "--diff", text(&other), "--redact", "strict", "-o", text(&archive)]).expect(0);
     for name in names(&archive) {

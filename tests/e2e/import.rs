@@ -541,3 +541,41 @@ sys.exit(7 if s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) else 0)"
     let report = std::fs::read_to_string(report).unwrap();
     assert!(report.contains("not known: made of a log of strace"), "{report:.3000}");
 }
+
+/// Stacks, rows of bytes and a mark of the encoding are no calls that were lost; the same log twice is a mistake.
+#[test]
+fn decorations_of_a_log_are_not_lost_and_what_cannot_be_read_has_a_way_out() {
+    if !can_record() || !has(&["strace"]) {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("stacks.log");
+    let words = ["-f", "-ttt", "-T", "-yy", "-e", "read=all", "-e", "write=all", "-o", text(&log), "cat"];
+    let status =
+        Command::new("strace").args(words).arg("/etc/passwd").stdout(Stdio::null()).status().unwrap();
+    assert!(status.success());
+    let bytes = std::fs::read(&log).unwrap();
+    assert!(bytes.windows(10).any(|part| part == b"\n | 00000 "), "no row of bytes");
+    let calls = bytes.split(|b| *b == b'\n').filter(|line| find(line, b" = ")).count();
+    std::fs::write(&log, [b"\xef\xbb\xbf", &bytes[..]].concat()).unwrap();
+    let summary = imported(&[&log], &dir.path().join("stacks.ctr")).expect(0).json();
+    assert_eq!(summary["unread"]["lines"], 0, "{summary}");
+    assert!(summary["calls"].as_u64().unwrap() as usize >= calls, "{calls}: {summary}");
+    assert!(imported(&[&log, &log], &dir.path().join("twice.ctr")).expect(2).stderr.contains("twice"));
+    for (bytes, says) in [
+        (&b"\xfd7zXZ\0...."[..], "xz -dc"),
+        (b"BZh9....", "bzip2 -dc"),
+        (b"\xff\xfe1\x000\x00", "iconv"),
+        (&[&vec![b'x'; 3 << 20][..], b"\n"].concat(), "longer than 1 MiB"),
+    ] {
+        std::fs::write(&log, bytes).unwrap();
+        let refused = imported(&[&log], &dir.path().join("no.ctr")).expect(65);
+        assert!(refused.stderr.contains(says), "{says}: {}", refused.stderr);
+    }
+    assert!(!dir.path().join("no.ctr").exists());
+}
+
+fn find(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|w| w == part)
+}

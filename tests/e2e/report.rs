@@ -223,6 +223,44 @@ fn a_trace_that_is_still_recorded_is_shown_as_far_as_it_goes() {
     assert_eq!(code, Some(0), "{said}");
 }
 
+/// A signal removes what is unfinished, and ends the command as it would have.
+#[test]
+fn a_command_that_is_interrupted_leaves_nothing_unfinished() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("long.ctr");
+    let dd = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=300000"];
+    run([&["record", "-o", text(&trace), "--"], &dd[..]].concat()).expect(0);
+    for (words, signal) in [
+        (&["export", "--format", "perfetto"][..], nix::sys::signal::Signal::SIGINT),
+        (&["export", "--format", "jsonl"], nix::sys::signal::Signal::SIGTERM),
+        (&["export", "--format", "parquet"], nix::sys::signal::Signal::SIGINT),
+        (&["report"], nix::sys::signal::Signal::SIGHUP),
+        (&["bundle", "--redact", "strict"], nix::sys::signal::Signal::SIGINT),
+    ] {
+        let into = dir.path().join("into");
+        std::fs::create_dir(&into).unwrap();
+        let mut writing = Guarded::spawn(
+            ctrace().args(words).arg(&trace).arg("-o").arg(into.join("x")).stderr(Stdio::null()),
+        );
+        let begun = || std::fs::read_dir(&into).unwrap().next().is_some();
+        wait_for("it has begun", || begun() || writing.0.try_wait().unwrap().is_some());
+        // It may have finished before it heard of it.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(writing.0.id() as i32), signal);
+        let ended = writing.0.wait().unwrap();
+        if !ended.success() {
+            use std::os::unix::process::ExitStatusExt;
+            assert_eq!(ended.signal(), Some(signal as i32), "{words:?}: {ended}");
+            let left: Vec<_> = std::fs::read_dir(&into).unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert!(left.is_empty(), "{words:?} left {left:?}");
+        }
+        std::fs::remove_dir_all(&into).unwrap();
+    }
+}
+
 #[test]
 fn runs_of_other_hosts_and_runs_with_nothing_in_common_are_said_to_be_so() {
     let _host = shared();

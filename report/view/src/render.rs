@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use unicode_width::UnicodeWidthChar;
 
 /// Columns in front of the timeline's figures.
-pub(crate) const LABEL: u16 = 12;
+pub(crate) const LABEL: u16 = 13;
 /// The least that everything fits on.
 const LEAST: (u16, u16) = (40, 10);
 /// Two traces are side by side from so many columns on, else one above the other.

@@ -60,7 +60,11 @@ impl<R: BufRead> Lines<R> {
             return Ok(None);
         }
         self.number += 1;
-        let text = self.text.strip_suffix(b"\r").unwrap_or(&self.text);
+        let mut text = self.text.strip_suffix(b"\r").unwrap_or(&self.text);
+        if self.number == 1 {
+            // An editor of another system has marked it as UTF-8.
+            text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        }
         Ok(Some(Line { number: self.number, text, too_long, unended }))
     }
 }
@@ -90,6 +94,12 @@ mod tests {
             [(1, 2, false, false), (2, 0, false, false), (3, 11, false, false), (4, 1, false, true)]
         );
         assert!(all(b"").is_empty());
+    }
+
+    #[test]
+    fn a_mark_in_front_of_the_first_line_is_none_of_it() {
+        assert_eq!(all(b"\xef\xbb\xbfab\ncd\n"), [(1, 2, false, false), (2, 2, false, false)]);
+        assert_eq!(all(b"ab\n\xef\xbb\xbfcd\n"), [(1, 2, false, false), (2, 5, false, false)]);
     }
 
     #[test]

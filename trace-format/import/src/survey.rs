@@ -2,7 +2,7 @@
 
 use crate::form::{self, Form};
 use crate::leader::{Leader, Stamp};
-use crate::lines::Lines;
+use crate::lines::{Lines, MAX_LINE};
 use crate::value::Value;
 use crate::{decode, names, text};
 use ctrace_format::syscalls::{self, Call, Family, Kind};
@@ -483,6 +483,23 @@ pub(crate) fn is_call(name: &[u8]) -> bool {
             .any(|abi| syscalls::number(abi, name).is_some())
 }
 
+/// How to unpack what begins with the mark of another packer.
+fn packed(bytes: &[u8]) -> Option<&'static str> {
+    const PACKERS: [(&[u8], &str); 4] = [
+        (b"\xfd7zXZ\0", "unpack it first: xz -dc LOG | ctrace import - -o OUT.ctr"),
+        (b"BZh", "unpack it first: bzip2 -dc LOG | ctrace import - -o OUT.ctr"),
+        (b"\x04\x22\x4d\x18", "unpack it first: lz4 -dc LOG | ctrace import - -o OUT.ctr"),
+        (b"PK\x03\x04", "unpack it first: unzip -p LOG | ctrace import - -o OUT.ctr"),
+    ];
+    PACKERS.iter().find(|(mark, _)| bytes.starts_with(mark)).map(|(_, fix)| *fix)
+}
+
+/// Whether no whole line is short enough to be read.
+fn is_too_long(bytes: &[u8]) -> bool {
+    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(bytes, |end| &bytes[..end]);
+    whole.split(|b| *b == b'\n').all(|line| line.is_empty() || line.len() >= MAX_LINE)
+}
+
 fn refused(bytes: &[u8]) -> Refused {
     const SUMMARY: &[u8] = b"% time ";
     let first = bytes.split(|b| *b == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
@@ -499,8 +516,20 @@ fn refused(bytes: &[u8]) -> Refused {
             "it is a summary (strace -c), which counts calls and has none of them",
             Some("record with strace -f -ttt -T -yy -o FILE, without -c (or with -C)"),
         )
+    } else if let Some(fix) = packed(bytes) {
+        ("it is packed in a way that ctrace does not unpack", Some(fix))
+    } else if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        (
+            "it is text in UTF-16",
+            Some("convert it first: iconv -f UTF-16 -t UTF-8 LOG | ctrace import - -o OUT.ctr"),
+        )
     } else if !is_text {
         ("it is no text", None)
+    } else if is_too_long(bytes) {
+        (
+            "every line of it is longer than 1 MiB",
+            Some("record with a smaller -s: strace -s 4096 prints enough"),
+        )
     } else {
         (
             "no line of it is one that strace writes",

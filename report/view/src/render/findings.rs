@@ -9,7 +9,7 @@ use ctrace_report::text::units;
 use ratatui::layout::Rect;
 
 /// Columns in front of a sentence.
-const INDENT: usize = 11;
+const INDENT: usize = 12;
 
 impl App {
     pub(super) fn draw_findings(&self, canvas: &mut Canvas<'_>, area: Rect, side: usize) {

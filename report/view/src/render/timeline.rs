@@ -117,12 +117,16 @@ fn bars(
     figure: impl Fn(&Bin) -> u64,
 ) {
     let largest = bins.iter().map(&figure).max().unwrap_or(0);
-    canvas.line(area, row, name, Look::Title);
     let rate = (u128::from(largest) * 1_000_000_000 / u128::from(column_ns)) as u64;
     if lines > 1 {
+        canvas.line(area, row, name, Look::Title);
         canvas.line(area, row + 1, &format!("≤ {}", short(rate)), Look::Dim);
     } else {
-        canvas.put(area, area.x + name.len() as u16 + 1, area.y + row, &short(rate), Look::Dim);
+        // Both stand in front of the bars, with a blank behind them.
+        let name = name.trim_end_matches("/s");
+        let room = Rect { width: area.width.min(LABEL - 1), ..area };
+        let x = canvas.put(room, area.x, area.y + row, name, Look::Title);
+        canvas.put(room, x + 1, area.y + row, &short(rate), Look::Dim);
     }
     let look = if name.starts_with("errors") { Look::Bad } else { Look::Plain };
     for (x, bin) in bins.iter().enumerate() {
