@@ -384,12 +384,11 @@ pub(crate) fn unnamed(
     out: &mut Output,
 ) -> Result<std::fs::File, Failure> {
     let mut sink = BufWriter::with_capacity(BLOCK, tempfile::tempfile()?);
-    match with {
-        Some(with) => drop(pair::write((of, with), &std::env::temp_dir(), &mut sink, out)?),
-        None => {
-            let trace = crate::read(of.1, out)?;
-            timeline(&account::of(of.0, &trace)?.findings, &trace, Filter::default(), &mut sink)?;
-        }
+    if let Some(with) = with {
+        pair::write((of, with), &std::env::temp_dir(), &mut sink, out)?;
+    } else {
+        let trace = crate::read(of.1, out)?;
+        timeline(&account::of(of.0, &trace)?.findings, &trace, Filter::default(), &mut sink)?;
     }
     Ok(sink.into_inner().map_err(io::IntoInnerError::into_error)?)
 }

@@ -285,7 +285,7 @@ fn open_in_browser(address: &str) -> Option<tempfile::NamedTempFile> {
     }
     let mut page = tempfile::Builder::new().prefix("ctrace-").suffix(".html").tempfile().ok()?;
     let target = address.replace('&', "&amp;").replace('"', "&quot;");
-    write!(page, "<!doctype html><meta http-equiv=\"refresh\" content=\"0;url={target}\">\n").ok()?;
+    writeln!(page, "<!doctype html><meta http-equiv=\"refresh\" content=\"0;url={target}\">").ok()?;
     page.flush().ok()?;
     let quiet = || Stdio::null();
     Command::new("xdg-open")

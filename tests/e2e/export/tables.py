@@ -45,14 +45,14 @@ print(
         {
             "rows": rows,
             "columns": names,
-            "duration_ns": int(duration),
+            "duration_ns": int(duration or 0),
             "failed": failed,
             "bytes": int(bytes_moved or 0),
             "errors": errors,
             "by_name": by_name,
             "counted": int(one("SELECT coalesce(sum(count), 0) FROM aggregates.parquet'")[0]),
             "lost": int(one("SELECT coalesce(sum(count), 0) FROM losses.parquet'")[0]),
-            "start_ns": [start - offset, began],
+            "start_ns": [start - offset if rows["syscalls"] else None, began],
             "paths": one("SELECT count(*) FROM syscalls.parquet' where path like '%missing-%'")[0],
         }
     )
