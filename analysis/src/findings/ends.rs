@@ -298,7 +298,11 @@ fn exited(facts: &Facts<'_>, ends: &[&Ended], code: u32, main: bool) -> Finding 
         1 => format!("{who} exited with status {code} {}", at_text(from_ns)),
         n => format!("{who} exited with status {code}, {} {}", times(n), when(from_ns, to_ns)),
     };
-    let sentence = sentence + &containers::starts(facts, ends[0].process);
+    // Nothing shows that it was for this; somebody who asks why has where to look.
+    let missed = ends[0].missed.filter(|_| !main && !by_signal).map_or_else(String::new, |missed| {
+        format!(" {} ({})", missed.told(facts.places.name(missed.place)).1, missed.when(ends[0].t_ns))
+    });
+    let sentence = sentence + &missed + &containers::starts(facts, ends[0].process);
     let level = if main { Level::Warning } else { Level::Note };
     Finding::new(Kind::Exit, level, super::rank::score(Kind::Exit), sentence)
         .over(from_ns, to_ns, n)

@@ -185,3 +185,20 @@ fn a_program_that_somebody_kills() {
     let data = place.data();
     expect_silence(&record(&place, &[], &program(&place, &[], "limits.py", &["signal", "well", &data])));
 }
+
+/// Nobody says that it broke anything; the note says what the program looked for last.
+#[test]
+fn a_child_that_fails_in_passing_is_a_note_with_what_it_did_not_find() {
+    if !can_record() {
+        return;
+    }
+    let _host = alone();
+    let place = Place::new();
+    let info = record(&place, &[], &["sh", "-c", "cat /nowhere/orders.csv; true"]);
+    assert!(telling(&info).is_empty(), "{info:#}");
+    let notes = info["findings"].as_array().unwrap();
+    let words = "exited with status 1 at";
+    let note = notes.iter().find(|f| f["sentence"].as_str().is_some_and(|text| text.contains(words)));
+    let sentence = note.unwrap()["sentence"].as_str().unwrap();
+    assert!(sentence.contains("did not find /nowhere/orders.csv (ENOENT"), "{sentence}");
+}
