@@ -25,6 +25,7 @@ mod overview;
 mod pattern;
 pub mod picture;
 mod report;
+mod resets;
 mod roles;
 mod seq;
 pub mod shared;

@@ -356,3 +356,44 @@ impl People {
         containers.iter().find(|c| c.number == number).map(super::containers::name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_is_named_and_several_are_counted() {
+        let mut doers = Doers::default();
+        doers.add(ProcessId(3));
+        doers.add(ProcessId(3));
+        assert_eq!(doers, Doers::One(ProcessId(3)));
+        doers.and(Doers::None);
+        doers.and(Doers::One(ProcessId(3)));
+        assert_eq!(doers, Doers::One(ProcessId(3)));
+        doers.and(Doers::One(ProcessId(4)));
+        assert_eq!(doers, Doers::Several);
+        let process = |tgid, comm: &str| Process {
+            tgid,
+            parent: None,
+            comm: comm.to_owned(),
+            exe: None,
+            command: None,
+            start_ns: 0,
+            exit: None,
+            container: None,
+            origin: None,
+            calls: 0,
+            last_ns: 0,
+        };
+        let role = Role { name: "sh".to_owned(), threads: 2, processes: 2, first: ProcessId(0) };
+        let people = People {
+            processes: vec![process(7, "sh"), process(8, "")],
+            roles: vec![role],
+            ..People::default()
+        };
+        let named = |doers| people.named_by(RoleId(0), doers, &[]);
+        assert_eq!(named(Doers::One(ProcessId(1))), "sh (pid 8)");
+        assert_eq!(named(Doers::Several), "sh (2 processes)");
+        assert_eq!(people.named_process(ProcessId(1), &[]), "a program without a name (pid 8)");
+    }
+}

@@ -11,6 +11,7 @@ pub use doubts::Doubt;
 pub use spent::{Requests, Spent};
 
 use crate::clock::{Jump, Jumps};
+use crate::resets::{Reset, Resets};
 use ctrace_format::errno::ECONNREFUSED;
 use ctrace_format::{
     Class, ConnectionKind, Container, Event, Filter, LossCause, ProcessKind, SockCookie, State, TaskDef,
@@ -61,7 +62,7 @@ pub struct Network {
     pub connections: u64,
     /// How often one was refused.
     pub refused: u64,
-    /// How often one was reset, by either end.
+    /// How often one was reset, by either end; a refusal is none.
     pub reset: u64,
     /// Segments that were sent again.
     pub retransmits: u64,
@@ -78,6 +79,7 @@ impl Overview {
         };
         let mut connections: HashSet<SockCookie> = HashSet::new();
         let mut clock = Jumps::default();
+        let mut resets = Resets::default();
         let classes = vec![Class::Loss, Class::Connection, Class::Anchor, Class::Aggregate];
         let mut unread = 0;
         for event in trace.events(&Filter { classes, ..Filter::default() }) {
@@ -93,6 +95,11 @@ impl Overview {
                 Event::Connection(e) => {
                     connections.insert(e.cookie);
                     this.network.add(&e.kind);
+                    match resets.observe(&e) {
+                        Some(Reset::Seen) => this.network.reset += 1,
+                        Some(Reset::Refused { .. }) => this.network.reset -= 1,
+                        None => {}
+                    }
                 }
                 _ => {}
             }
@@ -126,7 +133,6 @@ impl Network {
     fn add(&mut self, kind: &ConnectionKind) {
         match kind {
             ConnectionKind::State { error: ECONNREFUSED, .. } => self.refused += 1,
-            ConnectionKind::ResetReceived | ConnectionKind::ResetSent => self.reset += 1,
             ConnectionKind::Retransmit => self.retransmits += 1,
             _ => {}
         }

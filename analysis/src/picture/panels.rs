@@ -4,6 +4,7 @@ use super::calls::Group;
 use super::quantiles::Quantiles;
 use super::{Curve, Grid, Panel, PanelKind};
 use crate::connects::Connected;
+use crate::resets::{Reset, Resets};
 use ctrace_format::errno::ECONNREFUSED;
 use ctrace_format::{Aggregate, Connection, ConnectionKind, Dns, TcpState};
 
@@ -82,6 +83,7 @@ pub(super) struct Network {
     is_told: bool,
     /// In the order of [`EVENTS`].
     counts: [Vec<f64>; EVENTS.len()],
+    resets: Resets,
     retransmits: Vec<f64>,
     round_trips: Quantiles,
     /// Of peers, and to clients.
@@ -103,6 +105,7 @@ impl Network {
         Self {
             is_told,
             counts: Default::default(),
+            resets: Resets::default(),
             retransmits: Vec::new(),
             round_trips: Quantiles::default(),
             answers: Default::default(),
@@ -120,6 +123,11 @@ impl Network {
 
     pub(super) fn connection(&mut self, grid: &Grid, change: &Connection) {
         let t_ns = change.t_ns;
+        match self.resets.observe(change) {
+            Some(Reset::Seen) => self.count(grid, t_ns, RESET),
+            Some(Reset::Refused { seen_ns }) => self.counts[RESET][grid.bin(seen_ns)] -= 1.0,
+            None => {}
+        }
         match change.kind {
             ConnectionKind::State { error: ECONNREFUSED, .. } => self.count(grid, t_ns, REFUSED),
             ConnectionKind::State { error: ETIMEDOUT, new: TcpState::Close, .. } => {
@@ -128,7 +136,6 @@ impl Network {
             ConnectionKind::State { old, new: TcpState::Established, .. } if old != TcpState::Established => {
                 self.count(grid, t_ns, OPENED);
             }
-            ConnectionKind::ResetSent | ConnectionKind::ResetReceived => self.count(grid, t_ns, RESET),
             ConnectionKind::Retransmit => {
                 if self.retransmits.is_empty() {
                     self.retransmits = vec![0.0; grid.bins];
