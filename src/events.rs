@@ -171,6 +171,8 @@ impl Around {
 struct Totals {
     shown: BTreeMap<Class, u64>,
     failed: u64,
+    /// Of those, how many only asked whether something is there, or can be done.
+    probing: u64,
     lost: u64,
     aggregated: u64,
     unreadable: u64,
@@ -322,6 +324,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
         *totals.shown.entry(event.class()).or_default() += 1;
         if show.is_failure(&event, connected.as_ref()) {
             totals.failed += 1;
+            totals.probing += u64::from(show.is_probing(&event));
         }
         if let Some(around) = &mut around {
             around.add(event.end_ns(), line);
@@ -364,12 +367,16 @@ fn summarise(
             totals.shown.iter().map(|(c, n)| (c.name().to_owned(), json!(n))).collect();
         out.json(Shape::Summary, json!({
             "type": "summary", "events": shown, "matched": matched, "by_class": by_class, "failed": totals.failed,
+            "probing": totals.probing,
             "lost": totals.lost, "aggregated": totals.aggregated, "unreadable_chunks": totals.unreadable, "complete": is_complete(trace),
         }))?;
     } else {
         let mut line = units::plural(shown, "event");
         if totals.failed > 0 {
             let _ = write!(line, ", {} failed", units::plural(totals.failed, "call"));
+        }
+        if totals.probing > 0 {
+            let _ = write!(line, " ({} as calls of healthy programs do)", units::count(totals.probing));
         }
         if totals.lost > 0 {
             let _ = write!(line, ", {} LOST in this interval", units::count(totals.lost));

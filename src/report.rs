@@ -24,7 +24,7 @@ Examples:
   ctrace report incident.ctr --diff incident.replay.ctr -o incident.html
   ctrace report incident.ctr -o incident.md             Markdown, for a ticket or a pull request
   ctrace report incident.ctr --serve                    no file: prints an address to open
-  ctrace report incident.ctr --serve --perfetto         the first finding's window in ui.perfetto.dev")]
+  ctrace report incident.ctr --serve --perfetto         the first finding in ui.perfetto.dev")]
 #[allow(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(crate) struct Args {
     #[command(flatten)]

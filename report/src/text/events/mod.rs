@@ -238,6 +238,12 @@ impl<'a> Events<'a> {
                 || connected.is_some_and(|connected| connected.error.is_some()))
     }
 
+    /// Whether the event is a call that failed as calls of healthy programs do: it asked whether something is there, or can
+    /// be done.
+    pub fn is_probing(&self, event: &Event) -> bool {
+        matches!(event, Event::Syscall(call) if self.call(call).failing() == Some(Failing::Expected))
+    }
+
     /// The kernel function in which a task sleeps.
     fn asleep(&self, task: TaskId) -> Option<String> {
         let wchan = plain(self.trace.str(self.states.get(&task)?.wchan));

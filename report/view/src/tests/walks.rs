@@ -132,11 +132,11 @@ fn the_timeline_shows_what_happened_when_and_a_brush_limits_the_events() {
     for _ in 0..10 {
         stage.key(Key::Right);
     }
-    assert!(stage.status().contains("brush 147.05"), "{}", stage.status());
+    assert!(stage.status().contains("brush 149.25"), "{}", stage.status());
     stage.key(Key::Enter);
     assert_eq!(stage.app.view, View::Events);
-    assert!(stage.status().contains("of 148 found"), "{}", stage.status());
-    assert!(stage.chosen().contains("0.250000"), "{}", stage.chosen());
+    assert!(stage.status().contains("of 149 found"), "{}", stage.status());
+    assert!(stage.chosen().contains("0.254000"), "{}", stage.chosen());
     stage.key(Key::Esc);
     assert!(stage.status().contains("of 1,006") && !stage.status().contains("found"));
     // Deep enough for figures of its own.
