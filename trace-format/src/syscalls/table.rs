@@ -6,6 +6,8 @@
 use super::row::{Cloexec as C, Family as F, Follow, Limit, List as L, On, Replay as R, Row, Topic as T};
 use super::{Arg, Kind};
 use crate::event::{Abi, Sysno};
+use rustc_hash::FxHashMap;
+use std::sync::LazyLock;
 
 /// `memfd_create`: the new descriptor is closed by exec.
 const MFD_CLOEXEC: u64 = 1;
@@ -94,11 +96,31 @@ macro_rules! table {
 impl Call {
     /// The call of this name; [`Call::Unlisted`] when the table does not have it.
     pub fn named(name: &str) -> Self {
-        Self::ALL.binary_search_by(|call| call.row().name.cmp(name)).map_or(Self::Unlisted, |i| Self::ALL[i])
+        static NAMES: LazyLock<FxHashMap<&str, Call>> =
+            LazyLock::new(|| Call::ALL.iter().map(|call| (call.row().name, *call)).collect());
+        NAMES.get(name).copied().unwrap_or(Self::Unlisted)
     }
 
     /// The call of this number; [`Call::Unlisted`] when the table does not have it.
     pub fn of(sysno: Sysno) -> Self {
+        /// Numbers below this are looked up in a table: a reader asks for each of millions of events.
+        const NUMBERS: u32 = 1024;
+        type Numbers = [Call; NUMBERS as usize];
+        static KNOWN: LazyLock<[Numbers; 4]> = LazyLock::new(|| {
+            TABLES.map(|abi| std::array::from_fn(|nr| Call::by_name(Sysno { abi, nr: nr as u32 })))
+        });
+        /// One of each kind: x32 has the numbers of x86-64, its mark taken away.
+        const TABLES: [Abi; 4] = [Abi::X86_64, Abi::I386, Abi::Aarch64, Abi::Arm];
+        let table = match sysno.abi {
+            Abi::X86_64 | Abi::X32 => 0,
+            Abi::I386 => 1,
+            Abi::Aarch64 => 2,
+            Abi::Arm => 3,
+        };
+        KNOWN[table].get(sysno.nr as usize).copied().unwrap_or_else(|| Self::by_name(sysno))
+    }
+
+    fn by_name(sysno: Sysno) -> Self {
         super::name(sysno).map_or(Self::Unlisted, Self::named)
     }
 
@@ -429,6 +451,16 @@ table! {
 mod tests {
     use super::*;
     use crate::syscalls::number;
+
+    #[test]
+    fn a_number_is_the_call_of_its_name() {
+        for abi in [Abi::X86_64, Abi::X32, Abi::I386, Abi::Aarch64, Abi::Arm] {
+            for nr in (0..1100).chain([0x000f_0001, 0x000f_0005, u32::MAX]) {
+                let sysno = Sysno { abi, nr };
+                assert_eq!(Call::of(sysno), Call::by_name(sysno), "{sysno:?}");
+            }
+        }
+    }
 
     #[test]
     fn the_table_is_sorted_and_names_real_calls() {
