@@ -69,14 +69,14 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let mut files = args.about.open()?;
     let output = args.output.clone().unwrap_or_else(|| beside(&args.about.file));
     let inputs: Vec<&TraceFile> = files.iter().map(|(_, file)| file).collect();
-    // Copies that tell less have no names outside this directory, which is this user's.
+    // The redacted copies of the traces.
     let dir = tempfile::tempdir().map_err(Failure::from)?;
-    let _on_signal = Unfinished::new(dir.path());
     let to = crate::file_or_stream(&inputs, &output, args.force, args.json, out)?;
+    let _on_signal = Unfinished::new(dir.path());
     if let Some(policy) = args.redact {
         files = redacted(files, policy, dir.path())?;
     }
-    // What is said of a trace names it as the archive does: where it lay on this host is nobody's business, and of no use.
+    // The report names a trace as the archive does. Its path on this host is private, and leads nowhere elsewhere.
     let mut names = Names::default();
     for (path, _) in &mut files {
         *path = names.next(path).into();

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// The other runs
     #[arg(required = true)]
     b: Vec<PathBuf>,
-    /// What the other run is: a replay must do everything again, a real program the same on the whole
+    /// The kind of the other run: a replay must do everything again, a real program the same on the whole
     #[arg(long, value_name = "KIND", default_value = "auto")]
     profile: ProfileName,
     #[arg(long, value_name = "METRIC=GATE", help = gate_help("alignment=0.9"))]

@@ -171,7 +171,7 @@ impl Around {
 struct Totals {
     shown: BTreeMap<Class, u64>,
     failed: u64,
-    /// Of those, how many only asked whether something is there, or can be done.
+    /// How many of them only asked whether something is there, or can be done.
     probing: u64,
     lost: u64,
     aggregated: u64,

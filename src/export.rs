@@ -107,41 +107,32 @@ impl Format {
 const BLOCK: usize = 1 << 20;
 
 /// An output that has its name only when it is whole.
-struct Whole {
-    file: Option<OutFile>,
-    _on_signal: Unfinished,
-}
+struct Whole(Option<OutFile>);
 
 impl Whole {
     /// Gives it its name.
     fn finish(mut self) -> Result<PathBuf, Failure> {
-        let Some(file) = self.file.as_mut() else { return Ok(PathBuf::new()) };
+        let Some(file) = self.0.as_mut() else { return Ok(PathBuf::new()) };
         file.sync()?;
         let path = file.publish()?.unwrap_or_else(|| file.path().to_owned());
-        self.file = None;
+        self.0 = None;
         Ok(path)
-    }
-}
-
-impl Whole {
-    fn new(file: OutFile) -> Self {
-        Self { _on_signal: Unfinished::new(file.partial_path()), file: Some(file) }
     }
 }
 
 impl Write for Whole {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.as_mut().map_or(Ok(bytes.len()), |file| file.write(bytes))
+        self.0.as_mut().map_or(Ok(bytes.len()), |file| file.write(bytes))
     }
     fn flush(&mut self) -> io::Result<()> {
-        self.file.as_mut().map_or(Ok(()), Write::flush)
+        self.0.as_mut().map_or(Ok(()), Write::flush)
     }
 }
 
 impl Drop for Whole {
     fn drop(&mut self) {
         // What was not finished is of no use: unlike a recording, it can be made again.
-        if let Some(file) = self.file.take() {
+        if let Some(file) = self.0.take() {
             let _ = std::fs::remove_file(file.partial_path());
         }
     }
@@ -174,6 +165,17 @@ enum Target {
     Stdout,
     File(OutFile),
     Directory(tables::Directory),
+}
+
+impl Target {
+    /// Removes what is unfinished of it when a signal ends the process.
+    fn on_signal(&self) -> Option<Unfinished> {
+        match self {
+            Self::Stdout => None,
+            Self::File(file) => Some(Unfinished::new(file.partial_path())),
+            Self::Directory(directory) => Some(Unfinished::new(directory.unfinished())),
+        }
+    }
 }
 
 /// Where it is to go; `None`: the standard output.
@@ -248,6 +250,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let target = target(args, format, &file, place.as_deref(), out)?;
     let outputs: Vec<&Path> = place.as_deref().into_iter().collect();
     crate::give_up(&outputs)?;
+    let _on_signal = target.on_signal();
     if let Some(other) = other {
         let Target::File(made) = target else {
             return Err(Failure::say(Exit::Usage, "an archive is no stream: name a file, -o pair.tar"));
@@ -255,7 +258,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         let with = args.with.clone().unwrap_or_default();
         let directory = made.path().parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let directory = directory.to_owned();
-        let mut sink = BufWriter::with_capacity(BLOCK, Whole::new(made));
+        let mut sink = BufWriter::with_capacity(BLOCK, Whole(Some(made)));
         let done = pair::write(((path, file), (&with, other)), &directory, &mut sink, out)?;
         let whole = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
         summarise(args, format, &done, Some(&whole.finish()?), out)?;
@@ -270,7 +273,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
             (done, None)
         }
         Target::File(made) => {
-            let mut sink = BufWriter::with_capacity(BLOCK, Whole::new(made));
+            let mut sink = BufWriter::with_capacity(BLOCK, Whole(Some(made)));
             let done = write(args, format, &trace, filter, &mut sink)?;
             let whole = sink.into_inner().map_err(io::IntoInnerError::into_error)?;
             (done, Some(whole.finish()?))
@@ -414,6 +417,9 @@ fn summarise(
             body[*name] = count.clone();
         }
         out.json(Shape::Summary, body)?;
+    }
+    if events == 0 && (args.since.is_some() || args.until.is_some()) {
+        out.warn("nothing of the trace lies in that time");
     }
     let Some(path) = path else { return Ok(()) };
     let mut line = format!("{}: {}", path.display(), units::plural(events, "event"));

@@ -13,7 +13,7 @@ use ctrace_report::text::when::Zone;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Which traces it is about, as arguments of a command.
+/// The traces of a report or a bundle, as arguments of the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct About {
     /// The trace
@@ -24,7 +24,7 @@ pub(crate) struct About {
     /// The title of the report [default: the trace's name]
     #[arg(long, value_name = "TEXT")]
     pub(crate) title: Option<String>,
-    /// What the other run is: a replay must do everything again, a real program the same on the whole
+    /// The kind of the other run: a replay must do everything again, a real program the same on the whole
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub(crate) profile: ProfileName,
 }

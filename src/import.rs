@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape};
 use crate::redact::Redact;
+use crate::signals::Unfinished;
 use crate::units;
 use ctrace_analysis::{End, RuledOut, Watch};
 use ctrace_format::{
@@ -73,6 +74,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     crate::keep_inputs(&inputs, &output)?;
     let trace = crate::output(&output, &crate::taken(args.force), out)?;
     crate::give_up(&[&output])?;
+    let _on_signal = Unfinished::new(trace.partial_path());
     let mut logs = Vec::new();
     for (path, file) in args.logs.iter().zip(&files) {
         logs.push(Opened::new(path, file, args.logs.len() > 1).map_err(|e| unreadable(path, e))?);

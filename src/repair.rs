@@ -2,6 +2,7 @@
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape};
+use crate::signals::Unfinished;
 use crate::units;
 use ctrace_format::{State, TraceFile};
 use serde_json::json;
@@ -29,6 +30,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let file = TraceFile::open(&args.file)?;
     let copy = crate::output(&args.output, &crate::taken(args.force), out)?;
     crate::give_up(&[&args.output])?;
+    let _on_signal = Unfinished::new(copy.partial_path());
     let report = ctrace_format::repair(file, copy).map_err(crate::redact::failure)?;
     if report.state == State::Live {
         out.warn("its recorder still runs; what it writes from now on is missing in the copy");

@@ -156,7 +156,8 @@ fn window(args: &Args, path: &Path, trace: &Trace, zone: Zone) -> Result<Option<
     let start_ns = trace.header().start_realtime_ns;
     let after_start = |when: When| when.after_start(start_ns, zone);
     if args.since.is_some() || args.until.is_some() {
-        let from_ns = args.since.map_or(0, after_start);
+        let begin_ns = trace.window().map_or(0, |window| window.from_ns);
+        let from_ns = args.since.map_or(begin_ns, after_start);
         let to_ns = args.until.map_or(trace.end_ns(), after_start);
         return if from_ns < to_ns {
             Ok(Some((from_ns, to_ns)))

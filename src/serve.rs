@@ -6,6 +6,7 @@
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::signals::Unfinished;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -136,9 +137,13 @@ impl Server {
     ) -> Result<(), Failure> {
         out.data(address)?;
         out.flush()?;
-        let opened = open_in_browser(address);
-        let how =
-            if opened.is_some() { "a browser opens it" } else { "open it in a browser of this machine" };
+        let page = open_in_browser(address);
+        let _on_signal = page.as_ref().map(|page| Unfinished::new(page.path()));
+        let how = if page.is_some() {
+            "your browser is asked to open it"
+        } else {
+            "open it in a browser of this machine"
+        };
         out.say(&format!("{how}; it is handed out once, and nothing leaves the machine"));
         self.serve_once(served, PATIENCE).map_err(|error| {
             Failure::new(Exit::Output, anyhow::Error::new(error).context("waiting for the browser"))
@@ -275,8 +280,9 @@ impl Server {
     }
 }
 
-/// Starts the user's browser where there is a display. The secret stands in a file that only this user reads, not in the
-/// arguments of a process, which everybody reads. The file goes with what is returned.
+/// Asks the user's browser to open an address, where there is a display. The browser gets a file that only this user reads,
+/// and that leads to the address: everybody reads the arguments of a process, and the address has a secret. The caller
+/// keeps the file until the browser has come.
 fn open_in_browser(address: &str) -> Option<tempfile::NamedTempFile> {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| value != OsStr::new(""));
     // A browser that runs as root is no favour.

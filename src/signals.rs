@@ -74,7 +74,8 @@ static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 pub(crate) struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// To be made before the process has other threads, which would take the signal.
+    /// To be made when privileges are given up, which a thread that was there before would keep, and before there are
+    /// other threads, which would take the signal.
     pub(crate) fn new(path: &Path) -> Self {
         static WATCH: Once = Once::new();
         UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
@@ -89,21 +90,21 @@ impl Drop for Unfinished {
     }
 }
 
-/// A thread of its own waits for signals and ends the process by them, as they would have. Without it they do so themselves.
+/// Whether a signal is ignored, as by nohup.
+fn is_ignored(signal: Signal) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: no action is set, and the present one is written where there is room for it.
+    let told = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: the kernel has filled it when it returns 0.
+    told == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+/// Starts the thread that waits for signals, removes what is unfinished, and ends the process as the signal would have.
+/// Where there can be no thread, the signals end the process at once.
 fn watch() {
     let mut set = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // One that is ignored, as by nohup, stays so.
-        // SAFETY: no handler.
-        let ignored = unsafe {
-            sigaction(signal, &SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()))
-        }
-        .is_ok_and(|before| {
-            // SAFETY: the action that was there.
-            let _ = unsafe { sigaction(signal, &before) };
-            matches!(before.handler(), SigHandler::SigIgn)
-        });
-        if !ignored {
+        if !is_ignored(signal) {
             set.add(signal);
         }
     }

@@ -1,7 +1,7 @@
 //! Resets of connections, without those that refuse one.
 //!
 //! The kernel tells a refused attempt twice: that a reset was received, and right after it that the socket went from
-//! `SYN_SENT` to `CLOSE` with `ECONNREFUSED` (`tcp_reset`, `net/ipv4/tcp_input.c`). Nothing was reset that there was.
+//! `SYN_SENT` to `CLOSE` with `ECONNREFUSED` (`tcp_reset`, `net/ipv4/tcp_input.c`). No connection that existed was reset.
 
 use ctrace_format::{Connection, ConnectionKind, SockCookie, TcpState};
 use rustc_hash::FxHashMap;
@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 /// Resets whose meaning is not known yet. The kernel tells it within microseconds.
 const MAX_OPEN: usize = 4096;
 
-/// What an event tells of a reset.
+/// The meaning of an event for a reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reset {
     /// There was one.
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(told(1, 10, ConnectionKind::ResetReceived), Some(Reset::Seen));
         assert_eq!(told(2, 11, ConnectionKind::ResetReceived), Some(Reset::Seen));
         assert_eq!(told(1, 12, closed(TcpState::SynSent, REFUSED)), Some(Reset::Refused { seen_ns: 10 }));
-        // One that there was is reset.
+        // A reset of a connection that existed stays one.
         assert_eq!(told(2, 13, closed(TcpState::Established, 104)), None);
         assert_eq!(told(2, 14, closed(TcpState::SynSent, REFUSED)), None);
     }

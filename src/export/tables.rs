@@ -3,7 +3,6 @@
 use super::{Args, Done};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::signals::Unfinished;
 use ctrace_format::{Filter, Trace};
 use ctrace_parquet::{Error, TABLES, is_table};
 use std::fs::{File, OpenOptions, Permissions};
@@ -18,7 +17,6 @@ const COUNTED: u32 = 999;
 /// An unfinished directory beside the name that it will have; dropped, it is gone.
 pub(super) struct Directory {
     unfinished: TempDir,
-    on_signal: Unfinished,
     path: PathBuf,
     force: bool,
 }
@@ -95,8 +93,12 @@ impl Directory {
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)
             .map_err(|error| failed("creating", &name, error))?;
-        let on_signal = Unfinished::new(unfinished.path());
-        Ok(Self { unfinished, on_signal, path: name, force })
+        Ok(Self { unfinished, path: name, force })
+    }
+
+    /// Where it is until it has its name.
+    pub(super) fn unfinished(&self) -> &Path {
+        self.unfinished.path()
     }
 
     fn open(&self, table: &str) -> io::Result<File> {
@@ -106,8 +108,7 @@ impl Directory {
 
     /// Gives it its name.
     pub(super) fn finish(self) -> Result<PathBuf, Failure> {
-        let Self { unfinished, on_signal, path, force } = self;
-        drop(on_signal);
+        let Self { unfinished, path, force } = self;
         let renaming = |path: &Path| {
             let path = path.to_owned();
             move |error| failed("renaming the output to", &path, error)

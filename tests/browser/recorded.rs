@@ -26,7 +26,7 @@ while (passed := time.monotonic() - began) < 5:
     time.sleep(0.01)
 ";
 
-/// What the script of the page works with.
+/// The data of the page, as its script reads it.
 fn data(browser: &Browser) -> Value {
     browser.run("return JSON.parse(document.getElementById('data').textContent)")
 }

@@ -75,8 +75,23 @@ impl Taken {
     }
 }
 
-/// The name of the unfinished file.
+/// Bytes of a file's name at most (`NAME_MAX`, include/uapi/linux/limits.h).
+#[cfg(unix)]
+const NAME_MAX: usize = 255;
+/// Room for the number of an unfinished file that is moved aside.
+#[cfg(unix)]
+const NUMBER: usize = 4;
+
+/// The name of the unfinished file. A name that is too long for what is added to it is cut.
 pub(crate) fn partial_path(path: &Path) -> PathBuf {
+    #[cfg(unix)]
+    if let Some(name) = path.file_name() {
+        use std::os::unix::ffi::{OsStrExt, OsStringExt};
+        let mut name = name.as_bytes().to_vec();
+        name.truncate(NAME_MAX - SUFFIX.len() - NUMBER);
+        name.extend_from_slice(SUFFIX.as_bytes());
+        return path.with_file_name(std::ffi::OsString::from_vec(name));
+    }
     let mut name = path.as_os_str().to_owned();
     name.push(SUFFIX);
     name.into()

@@ -367,7 +367,7 @@ pub struct ErrorRow {
     pub count: u64,
     /// Calls of this name in all.
     pub calls: u64,
-    /// Of those, how many tell of something that failed. Healthy programs meet the others while they look around or wait.
+    /// How many of `count` tell of something that failed. Healthy programs meet the others while they look around or wait.
     pub failures: u64,
     /// When first.
     pub first_ns: u64,

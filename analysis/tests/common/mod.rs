@@ -307,7 +307,7 @@ impl Run {
         self.writer.turn(self.now).unwrap();
     }
 
-    /// What the flight recorder has now.
+    /// A dump of the flight recorder, now.
     pub fn dump(mut self) -> Trace {
         let summary = Summary { duration_ns: self.now, ..Summary::default() };
         let dump = self.writer.dump(self.now, &[]).unwrap();

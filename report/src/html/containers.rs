@@ -44,7 +44,7 @@ fn row(side: Side, container: &Container) -> Markup {
     }
 }
 
-/// What is known of the pod that was recorded.
+/// The pod that was recorded, as its runtime described it.
 pub(super) fn pod(side: Side) -> Markup {
     let Scope::Pod(pod) = &side.traced.trace.header().scope else { return html! {} };
     let Pod { name, namespace, uid, id, attempt, labels, annotations, runtime, only } = pod;

@@ -1,4 +1,4 @@
-//! What the script of a page draws: one object of JSON.
+//! The data that the script of a page draws: one object of JSON.
 
 use crate::escape;
 use crate::incident::{Incident, Traced, words};

@@ -48,14 +48,6 @@ pub(super) fn errors_table(incident: &Incident) -> Markup {
     section("errors", "Errors", lead, &body)
 }
 
-fn by_design(row: &ErrorRow) -> String {
-    match row.count.saturating_sub(row.failures) {
-        0 => String::new(),
-        all if all == row.count => ", by design".to_owned(),
-        some => format!(", {} of them by design", units::count(some)),
-    }
-}
-
 fn error_row(incident: &Incident, pair: &ErrorPair) -> Markup {
     let Some(any) = pair.any() else { return html! {} };
     let counts = pair.counts();
@@ -67,7 +59,7 @@ fn error_row(incident: &Incident, pair: &ErrorPair) -> Markup {
             data-to=[present.iter().map(|(side, row)| side.on_axis(row.last_ns)).max()] {
             th scope="row" {
                 (call_and_errno(&any.call, &any.errno))
-                span.note { (name(&any.meaning)) (by_design(any)) }
+                span.note { (name(&any.meaning)) @if let Some(share) = pair.by_design() { ", " (share) } }
             }
             @for (n, count) in counts.iter().enumerate() {
                 td.number { (units::count(*count)) }

@@ -1,6 +1,7 @@
-//! What two traces have in common in tables of a report.
+//! Rows of several traces side by side, for the tables of a report.
 
 use super::Traced;
+use crate::text::units;
 use ctrace_analysis::picture::{Change, ErrorRow};
 
 /// A call and an error, in the traces of a report.
@@ -19,6 +20,19 @@ impl<'a> ErrorPair<'a> {
     /// How often, in each trace.
     pub(crate) fn counts(&self) -> Vec<u64> {
         self.rows.iter().map(|row| row.map_or(0, |row| row.count)).collect()
+    }
+
+    /// How many of them healthy programs meet, too: `by design`, `12 of them by design`; `None`: none of them, or, of several
+    /// traces, some.
+    pub(crate) fn by_design(&self) -> Option<String> {
+        let rows: Vec<&ErrorRow> = self.rows.iter().copied().flatten().collect();
+        match rows[..] {
+            _ if rows.iter().all(|row| row.is_benign()) => Some("by design".to_owned()),
+            [row] if row.failures < row.count => {
+                Some(format!("{} of them by design", units::count(row.count - row.failures)))
+            }
+            _ => None,
+        }
     }
 }
 

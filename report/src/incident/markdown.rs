@@ -286,9 +286,11 @@ fn errors_of(out: &mut Markdown, incident: &Incident, rows: usize) {
         if let [a, .., b] = counts.as_slice() {
             count.push(format!("({})", difference(*a, *b, units::count)));
         }
+        let count =
+            count.join(" · ") + &pair.by_design().map_or_else(String::new, |share| format!(", {share}"));
         all.push([
             format!("{} → {}", word(&row.call), word(&row.errno)),
-            count.join(" · "),
+            count,
             words::spark(&row.spark),
             format!("{} to {}", after_start(row.first_ns), after_start(row.last_ns)),
             row.on.first().map_or_else(String::new, |(on, _)| word(on)),

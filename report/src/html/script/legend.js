@@ -23,7 +23,7 @@ function sample(line) {
 }
 
 /**
- * What a curve says at the cursor, or else its peak in the brushed window.
+ * The value of a curve at the cursor, or else its peak in the brushed window.
  * @param {Line | undefined} line
  * @param {Plot} plot
  * @param {State} state

@@ -390,7 +390,7 @@ pub(crate) fn jump_text(jump: &Jump) -> String {
     }
 }
 
-/// What is known of when a trace began: a log of another tool need not tell.
+/// How much is known of the time at which a trace began: the log of another tool need not tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Began {
     /// The day and the time.
