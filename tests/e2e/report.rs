@@ -240,6 +240,8 @@ fn a_command_that_is_interrupted_leaves_nothing_unfinished() {
         (&["export", "--format", "parquet"], nix::sys::signal::Signal::SIGINT),
         (&["report"], nix::sys::signal::Signal::SIGHUP),
         (&["bundle", "--redact", "strict"], nix::sys::signal::Signal::SIGINT),
+        (&["redact"], nix::sys::signal::Signal::SIGTERM),
+        (&["repair"], nix::sys::signal::Signal::SIGINT),
     ] {
         let into = dir.path().join("into");
         std::fs::create_dir(&into).unwrap();

@@ -3,15 +3,17 @@
 //! [`TABLES`] says which tables and columns there are. Every table is written, also an empty one: a query that fits one
 //! trace fits all. Names that are no UTF-8 are written as in JSON: a byte that is none becomes U+10FF00 + byte.
 //!
-//! Memory is bounded: a table keeps the rows of one row group.
+//! Memory is bounded: a table keeps the rows of one row group, and some thousand calls wait for the thread that writes them.
 #![forbid(unsafe_code)]
 
+mod behind;
 mod calls;
 mod columns;
 mod file;
 
 pub use columns::{Column, Common, TABLES, Table, Type};
 
+use behind::Behind;
 use calls::Calls;
 use columns::number;
 use ctrace_analysis::Finding;
@@ -24,6 +26,7 @@ use parquet::errors::ParquetError;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::thread::Scope;
 
 /// Why tables could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -86,17 +89,20 @@ fn table_of(event: &Event) -> Option<&'static str> {
     })
 }
 
-/// All tables of a trace while they are written.
+/// All tables of a trace while they are written, but that of the calls.
 struct Files<W: Write + Send> {
-    tables: Vec<TableFile<W>>,
+    /// `None`: the table of the calls, which a thread of its own writes.
+    tables: Vec<Option<TableFile<W>>>,
     texts: Vec<Texts>,
     start_ns: u64,
 }
 
 impl<W: Write + Send> Files<W> {
     fn row(&mut self, table: usize, cells: impl IntoIterator<Item = Cell>) -> Result<(), Error> {
-        let name = TABLES[table].name;
-        self.tables[table].row(cells).map_err(|source| Error::Write { table: name, source })
+        match &mut self.tables[table] {
+            Some(file) => file.row(cells).map_err(|source| failed(table, source)),
+            None => Ok(()),
+        }
     }
 
     /// A row of what the fields of an object say.
@@ -107,6 +113,10 @@ impl<W: Write + Send> Files<W> {
             TABLES[table].all().map(|column| cell(column, object, start_ns, texts)).collect();
         self.row(table, cells)
     }
+}
+
+fn failed(table: usize, source: ParquetError) -> Error {
+    Error::Write { table: TABLES[table].name, source }
 }
 
 /// The value of a column: the object's field of that name.
@@ -143,18 +153,43 @@ pub fn write<W: Write + Send>(
 ) -> Result<Written, Error> {
     let start_ns = trace.header().start_realtime_ns;
     let mut files = Files { tables: Vec::new(), texts: Vec::new(), start_ns };
-    for table in TABLES {
+    for (n, table) in TABLES.iter().enumerate() {
         let out = open(table.name).map_err(|source| Error::Create { table: table.name, source })?;
-        let file = TableFile::new(table, out).map_err(|source| Error::Write { table: table.name, source })?;
-        files.tables.push(file);
+        files.tables.push(Some(TableFile::new(table, out).map_err(|source| failed(n, source))?));
         files.texts.push(Texts::default());
     }
+    let mut written = Written::default();
+    std::thread::scope(|scope| gather(scope, trace, filter, &mut files, &mut written))?;
+    for finding in findings {
+        files.object(number::FINDINGS, &serde_json::to_value(finding).unwrap_or_default())?;
+    }
+    files.object(number::TRACE, &about(trace, written.unreadable))?;
+    for (n, file) in files.tables.into_iter().enumerate() {
+        let Some(file) = file else { continue };
+        let (rows, out) = file.finish().map_err(|source| failed(n, source))?;
+        done(out).map_err(|e| failed(n, ParquetError::External(Box::new(e))))?;
+        written.rows.insert(TABLES[n].name, rows);
+    }
+    Ok(written)
+}
+
+/// Puts the events of a trace into the tables.
+fn gather<'scope, W: Write + Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    trace: &Trace,
+    filter: &Filter,
+    files: &mut Files<W>,
+    written: &mut Written,
+) -> Result<(), Error> {
+    let mut behind = match files.tables[number::SYSCALLS].take() {
+        Some(file) => Behind::new(scope, file).map_err(|source| failed(number::SYSCALLS, source))?,
+        None => return Ok(()),
+    };
     let numbers: BTreeMap<&str, usize> =
         TABLES.iter().enumerate().map(|(n, table)| (table.name, n)).collect();
     let mut show = Events::new(trace, Paint::new(false));
     let mut connects = Connects::new();
     let mut calls = Calls::default();
-    let mut written = Written::default();
     for event in trace.events(filter) {
         let event = match event {
             Ok(event) => event,
@@ -170,8 +205,9 @@ pub fn write<W: Write + Send>(
         match &event {
             Event::Syscall(call) => {
                 let failed = show.is_failure(&event, connected.as_ref());
-                let row = calls.row(trace, &show, call, failed);
-                files.row(number::SYSCALLS, row)?;
+                if !behind.row(calls.row(trace, &show, call, failed)) {
+                    break;
+                }
                 continue;
             }
             Event::Aggregate(e) => written.counted += e.count,
@@ -188,20 +224,12 @@ pub fn write<W: Write + Send>(
         };
         files.object(*table, &object)?;
     }
-    for finding in findings {
-        files.object(number::FINDINGS, &serde_json::to_value(finding).unwrap_or_default())?;
-    }
-    files.object(number::TRACE, &about(trace, written.unreadable))?;
-    for (file, table) in files.tables.into_iter().zip(TABLES) {
-        let failed = |source| Error::Write { table: table.name, source };
-        let (rows, out) = file.finish().map_err(failed)?;
-        done(out).map_err(|e| failed(ParquetError::External(Box::new(e))))?;
-        written.rows.insert(table.name, rows);
-    }
-    Ok(written)
+    let file = behind.finish().map_err(|source| failed(number::SYSCALLS, source))?;
+    files.tables[number::SYSCALLS] = Some(file);
+    Ok(())
 }
 
-/// What the trace says about itself.
+/// The facts of the trace itself.
 fn about(trace: &Trace, unreadable: u64) -> Value {
     let header = trace.header();
     serde_json::json!({

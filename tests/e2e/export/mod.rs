@@ -395,7 +395,11 @@ fn what_is_intact_of_a_damaged_trace_is_exported_and_the_rest_is_said() {
     let Some(python) = python().filter(|_| can_record()) else { return };
     let dir = tempfile::tempdir().unwrap();
     let trace = recorded(dir.path());
-    let bytes = std::fs::read(&trace).unwrap();
+    // Of many chunks, so that whole ones with calls are left.
+    let long = dir.path().join("long.ctr");
+    let dd = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=60000"];
+    run([&["record", "-o", text(&long), "--"], &dd[..]].concat()).expect(0);
+    let bytes = std::fs::read(&long).unwrap();
     let torn = dir.path().join("torn.ctr");
     std::fs::write(&torn, &bytes[..bytes.len() * 2 / 3]).unwrap();
     let redacted = dir.path().join("redacted.ctr");
@@ -407,6 +411,7 @@ fn what_is_intact_of_a_damaged_trace_is_exported_and_the_rest_is_said() {
         assert_eq!(ran.stderr.contains("not finished"), name == "torn", "{}", ran.stderr);
         let seen = read(&python, "timeline.py", &to);
         let calls = events(trace).1["by_class"]["syscall"].clone();
+        assert!(calls.as_u64().is_some_and(|calls| calls > 100), "{name}: {calls} calls are left");
         assert_eq!(seen["tracks"]["thread"], calls);
         let to = dir.path().join(name);
         run(["export", text(trace), "--format", "parquet", "-o", text(&to)]).expect(0);
@@ -414,4 +419,25 @@ fn what_is_intact_of_a_damaged_trace_is_exported_and_the_rest_is_said() {
     }
     let plain = std::fs::read(dir.path().join("redacted.pftrace")).unwrap();
     assert!(!plain.windows(8).any(|w| w == b"missing-"), "a name of the original");
+}
+
+/// What is added to a name while a file is unfinished makes no name too long; a time outside the trace is said.
+#[test]
+fn a_long_name_is_exported_and_a_time_outside_the_trace_is_said() {
+    let _host = shared();
+    if !can_record() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join(format!("{}.ctr", "n".repeat(240)));
+    run(["record", "-o", text(&trace), "--", "true"]).expect(0);
+    let words = ["export", text(&trace), "--format", "perfetto", "-o"];
+    let to = dir.path().join(format!("{}.pftrace", "n".repeat(240)));
+    run([&words[..], &[text(&to)]].concat()).expect(0);
+    assert!(to.exists());
+    let out = dir.path().join("later.jsonl");
+    let late = ["export", text(&trace), "--format", "jsonl", "--since", "1000s", "-o", text(&out)];
+    let ran = run(late).expect(0);
+    assert!(ran.stderr.contains("nothing of the trace lies in that time"), "{}", ran.stderr);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
 }
