@@ -1,6 +1,7 @@
 //! Rows of `syscalls`: there are millions, so that nothing goes through JSON.
 
 use crate::file::{Cell, Texts, once};
+use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{Detail, Object, ObjectId, StrId, Syscall, SyscallFlags, Sysno, Trace};
 use ctrace_report::text::{Events, containers, errno, name_in_json};
 use parquet::data_type::ByteArray;
@@ -62,7 +63,9 @@ impl Calls {
             Detail::CpuWait { ns } => Some(*ns),
             _ => None,
         });
-        let moves = moves_bytes(&name).then(|| call.moved()).filter(|_| call.ret >= 0 && !unfinished);
+        let moves = moves_bytes(Call::of(call.sysno), &name)
+            .then(|| call.moved())
+            .filter(|_| call.ret >= 0 && !unfinished);
         [
             Cell::from(call.t_ns),
             Cell::from(trace.header().start_realtime_ns.saturating_add(call.t_ns)),
@@ -102,32 +105,9 @@ impl Calls {
 }
 
 /// Calls whose result is a number of bytes, or which tell the bytes of their messages.
-fn moves_bytes(name: &ByteArray) -> bool {
-    matches!(
-        name.data(),
-        b"read"
-            | b"readv"
-            | b"pread64"
-            | b"preadv"
-            | b"preadv2"
-            | b"write"
-            | b"writev"
-            | b"pwrite64"
-            | b"pwritev"
-            | b"pwritev2"
-            | b"sendto"
-            | b"sendmsg"
-            | b"sendmmsg"
-            | b"recvfrom"
-            | b"recvmsg"
-            | b"recvmmsg"
-            | b"sendfile"
-            | b"sendfile64"
-            | b"splice"
-            | b"tee"
-            | b"vmsplice"
-            | b"copy_file_range"
-            | b"getrandom"
-            | b"getdents64"
-    )
+fn moves_bytes(call: Call, name: &ByteArray) -> bool {
+    matches!(call.row().family, Family::Receive | Family::Send | Family::Transfer)
+        || matches!(call, Call::Getrandom | Call::Getdents | Call::Getdents64)
+        // A call of 32-bit programs alone, which the table does not have.
+        || name.data() == b"sendfile64"
 }
