@@ -31,7 +31,7 @@ fn data(browser: &Browser) -> Value {
     browser.run("return JSON.parse(document.getElementById('data').textContent)")
 }
 
-/// What a curve says at the cursor, of a trace.
+/// The value of a curve at the cursor, as the legend has it for a trace.
 fn at_cursor(browser: &Browser, panel: &str, curve: &str, trace: usize) -> String {
     let script = "
         const panel = [...document.querySelectorAll('.c-plot-panel')].find((one) => one.querySelector('h3').textContent.startsWith(arguments[0]));
@@ -282,7 +282,7 @@ words = [('<i>' + 'y' * 131000) for _ in range(8)]
 os.execv('/bin/true', [planted, *words])
 ";
 
-/// What no page of planted names may become.
+/// Checks that planted names stay words: no element, title or direction of a line is theirs.
 fn inert(browser: &Browser, page: &Path, name: &str) {
     let size = std::fs::metadata(page).unwrap().len();
     assert!(size <= 5 << 20, "{name}: {size} bytes");

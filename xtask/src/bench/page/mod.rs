@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     println!("cargo xtask bench page{}", if args.quick { " --quick" } else { "" });
     println!("{}", super::host());
     println!("a report of {:.1} MB\n", size as f64 / MB);
-    let Some(browser) = Browser::start() else { return Ok(ExitCode::SUCCESS) };
+    let browser = Browser::start().context("no Chromium with its driver: nothing was measured")?;
     browser.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": include_str!("timings.js")}));
     let (mut ours, mut empties) = (Vec::new(), Vec::new());
     // The first of each warms the browser and the page cache.

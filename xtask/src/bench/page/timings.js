@@ -3,7 +3,7 @@
   const seen = { readable: null, ready: null };
   window.seenByBench = seen;
   const look = () => {
-    // What is in the document now is on the screen with the next frame.
+    // The next frame shows the document as it is now.
     const isThere = (document.querySelector("#verdict")?.textContent ?? "").trim() !== "";
     if (isThere) requestAnimationFrame(() => { seen.readable = performance.now(); });
     else requestAnimationFrame(look);

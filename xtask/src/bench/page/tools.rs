@@ -1,4 +1,4 @@
-//! What the driver of the browser asks for.
+//! The folder and the programs that the driver of the browser asks for.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
