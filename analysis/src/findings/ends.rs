@@ -242,14 +242,14 @@ fn is_main(facts: &Facts<'_>, process: ProcessId) -> bool {
     if facts.people.is_outside(process) {
         return false;
     }
-    let process = facts.people.process(process);
-    match process.parent {
+    if !matches!(facts.scope, Scope::Pod(_) | Scope::Container { .. }) {
+        return facts.people.process(process).parent.is_none();
+    }
+    match facts.people.started_by(process) {
         None => true,
         // The shell of a container starts its program as a child.
         Some(parent) => {
-            matches!(facts.scope, Scope::Pod(_) | Scope::Container { .. })
-                && facts.people.process(parent).parent.is_none()
-                && facts.people.process(parent).exit.is_some()
+            facts.people.started_by(parent).is_none() && facts.people.process(parent).exit.is_some()
         }
     }
 }

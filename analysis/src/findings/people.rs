@@ -304,6 +304,17 @@ impl People {
         self.processes.iter().position(is_main).map(|at| ProcessId(at as u32))
     }
 
+    /// The process of the application that started one in a container: its nearest ancestor that had executed a program.
+    /// A runtime forks twice on its way into a container and executes at most copies of itself there; how many of these
+    /// processes are recorded depends on how soon the group of the container is known.
+    pub(crate) fn started_by(&self, id: ProcessId) -> Option<ProcessId> {
+        let is_application = |id: &ProcessId| {
+            self.process(*id).exe.as_deref().is_some_and(|exe| !super::containers::is_runtime_program(exe))
+        };
+        // A parent was there before its child: the chain has an end.
+        std::iter::successors(self.process(id).parent, |id| self.process(*id).parent).find(is_application)
+    }
+
     pub(crate) fn process(&self, id: ProcessId) -> &Process {
         &self.processes[id.0 as usize]
     }
@@ -361,18 +372,8 @@ impl People {
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_process_is_named_and_several_are_counted() {
-        let mut doers = Doers::default();
-        doers.add(ProcessId(3));
-        doers.add(ProcessId(3));
-        assert_eq!(doers, Doers::One(ProcessId(3)));
-        doers.and(Doers::None);
-        doers.and(Doers::One(ProcessId(3)));
-        assert_eq!(doers, Doers::One(ProcessId(3)));
-        doers.and(Doers::One(ProcessId(4)));
-        assert_eq!(doers, Doers::Several);
-        let process = |tgid, comm: &str| Process {
+    fn process(tgid: u32, comm: &str) -> Process {
+        Process {
             tgid,
             parent: None,
             comm: comm.to_owned(),
@@ -384,7 +385,20 @@ mod tests {
             origin: None,
             calls: 0,
             last_ns: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn one_process_is_named_and_several_are_counted() {
+        let mut doers = Doers::default();
+        doers.add(ProcessId(3));
+        doers.add(ProcessId(3));
+        assert_eq!(doers, Doers::One(ProcessId(3)));
+        doers.and(Doers::None);
+        doers.and(Doers::One(ProcessId(3)));
+        assert_eq!(doers, Doers::One(ProcessId(3)));
+        doers.and(Doers::One(ProcessId(4)));
+        assert_eq!(doers, Doers::Several);
         let role = Role { name: "sh".to_owned(), threads: 2, processes: 2, first: ProcessId(0) };
         let people = People {
             processes: vec![process(7, "sh"), process(8, "")],
@@ -395,5 +409,28 @@ mod tests {
         assert_eq!(named(Doers::One(ProcessId(1))), "sh (pid 8)");
         assert_eq!(named(Doers::Several), "sh (2 processes)");
         assert_eq!(people.named_process(ProcessId(1), &[]), "a program without a name (pid 8)");
+    }
+
+    #[test]
+    fn the_runtime_on_its_way_into_a_container_is_no_program_of_it() {
+        let child = |parent, comm: &str, exe: Option<&str>| Process {
+            parent: Some(ProcessId(parent)),
+            exe: exe.map(str::to_owned),
+            ..process(9, comm)
+        };
+        let people = People {
+            processes: vec![
+                Process { exe: Some("/proc/self/exe".to_owned()), ..process(7, "runc:[0:PARENT]") },
+                child(0, "runc:[1:CHILD]", Some("/proc/self/exe")),
+                child(1, "sh", Some("/bin/sh")),
+                child(2, "cat", Some("/proc/self/exe")),
+                process(8, "runc:[1:CHILD]"),
+                child(4, "sh", Some("/bin/sh")),
+                child(5, "sh", Some("/bin/sh")),
+            ],
+            ..People::default()
+        };
+        let by: Vec<_> = (0..7).map(|id| people.started_by(ProcessId(id)).map(|by| by.0)).collect();
+        assert_eq!(by, [None, None, None, Some(2), None, None, Some(5)]);
     }
 }
