@@ -119,7 +119,9 @@ impl Bait {
         let shared = shared(sysv, queue, &shm_file);
 
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let everything = AddWatchFlags::IN_ALL_EVENTS;
+        // A file that is closed was opened before, which is told. The close of our own reads may come late: another
+        // thread forks meanwhile, and the child has the descriptor until it executes its program.
+        let everything = AddWatchFlags::IN_ALL_EVENTS - AddWatchFlags::IN_CLOSE;
         inotify.add_watch(&dir, everything)?;
         inotify.add_watch(&shm_file, everything)?;
         let metadata = fs::metadata(&file)?;
