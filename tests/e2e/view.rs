@@ -210,6 +210,56 @@ fn two_traces_are_seen_at_the_same_times() {
 }
 
 #[test]
+fn a_mouse_moves_through_events_where_it_is_asked_for() {
+    let _host = shared();
+    let directory = tempfile::tempdir().unwrap();
+    let Some(trace) = incident(directory.path(), "incident.ctr") else { return };
+    let path = trace.display();
+    let Some(terminal) = Terminal::start(80, 24, &shows(&format!("{path} --view events --mouse"))) else {
+        return;
+    };
+    let is_taken = |terminal: &Terminal| {
+        terminal.tmux(&["display-message", "-p", "#{mouse_any_flag}#{mouse_sgr_flag}"]).trim() == "11"
+    };
+    terminal.until(&["[3 events]", "event "]);
+    assert!(is_taken(&terminal));
+    // The number of the event that the cursor is at, after keys that move it there.
+    let after = |keys: &[&str]| {
+        terminal.press(&["g"]);
+        terminal.press(keys);
+        let mut number = String::new();
+        wait_for("the cursor stands still", || {
+            let screen = terminal.screen();
+            let line = screen.lines().find(|line| line.starts_with("event ")).unwrap_or_default().to_owned();
+            std::mem::replace(&mut number, line.clone()) == line && !line.is_empty()
+        });
+        number
+    };
+    let (first, fourth, seventh) = (after(&[]), after(&["Down"; 3]), after(&["Down"; 6]));
+    assert!(first != fourth && fourth != seventh, "{first} {fourth} {seventh}");
+    terminal.press(&["g"]);
+    terminal.until(&[first.as_str()]);
+    // What a terminal writes when the wheel turns down, and when the left button goes down in column 10 of line 9
+    // (ctlseqs, SGR 1006); the first row of the list is in line 3.
+    terminal.text("\u{1b}[<65;10;9M");
+    terminal.until(&[fourth.as_str()]);
+    terminal.text("\u{1b}[<64;10;9M");
+    terminal.until(&[first.as_str()]);
+    terminal.text("\u{1b}[<0;10;9M\u{1b}[<0;10;9m");
+    terminal.until(&[seventh.as_str()]);
+    // Above the list, and out of the screen, there is nothing to click.
+    terminal.text("\u{1b}[<0;10;1M\u{1b}[<0;999;999M\u{1b}[<64;1;1M");
+    terminal.until(&[fourth.as_str()]);
+    terminal.press(&["q"]);
+    terminal.until(&["ended 0"]);
+    assert!(!is_taken(&terminal));
+    // Text can be marked and copied with the terminal's own mouse otherwise.
+    let Some(terminal) = Terminal::start(80, 24, &shows(&path.to_string())) else { return };
+    terminal.until(&["[1 findings]"]);
+    assert!(!is_taken(&terminal));
+}
+
+#[test]
 fn signals_and_stops_give_the_terminal_back() {
     let _host = shared();
     let directory = tempfile::tempdir().unwrap();

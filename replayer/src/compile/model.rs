@@ -12,7 +12,7 @@ use super::world::{
     MAX_WATCHERS, Mark, OfdIx, OfdKind, ProcIx, SOCK_DGRAM, SockIx, StreamKey, TaskIx, World, canonical,
     details_passed, open_flags,
 };
-use super::world::{O_TRUNC, detail_addr, detail_local};
+use super::world::{O_TRUNC, detail_addr, detail_iov, detail_local};
 use ctrace_analysis::fds::{Effect, effects};
 use ctrace_format::syscalls::{Family, Kind};
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
@@ -52,6 +52,16 @@ impl Cx<'_> {
     /// Whether the recording ended before the call did.
     pub(crate) fn unfinished(&self) -> bool {
         self.call.flags.contains(SyscallFlags::NO_EXIT)
+    }
+
+    /// Whether it wrote as much as it was to.
+    pub(crate) fn wrote_all(&self) -> bool {
+        let asked = match self.known.sc {
+            Sc::Write => Some(self.call.args[2]),
+            Sc::Writev => detail_iov(self.call).map(|(bytes, _)| bytes),
+            _ => None,
+        };
+        asked.is_some_and(|bytes| i64::try_from(bytes) == Ok(self.call.ret))
     }
 
     /// When it returned.

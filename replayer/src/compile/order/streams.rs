@@ -3,7 +3,9 @@
 use super::super::calls::Sc;
 use super::super::emit::{EdgeKind, Needs};
 use super::super::model::{Cx, Model};
-use super::super::world::{BLOCKED_NS, Mark, OfdIx, OfdKind, SOCK_DGRAM, Sock, SockIx, StreamKey, World};
+use super::super::world::{
+    BLOCKED_NS, Mark, OfdIx, OfdKind, PipeIx, SOCK_DGRAM, Sock, SockIx, StreamKey, World,
+};
 use super::{RIVALS, before, keep};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
@@ -24,6 +26,8 @@ struct Delivered {
 pub(crate) struct Streams {
     writes: FxHashMap<StreamKey, VecDeque<Mark>>,
     reads: FxHashMap<StreamKey, VecDeque<Mark>>,
+    /// The last write to each pipe that wrote all it was to: it needed nobody's close to return.
+    whole: FxHashMap<PipeIx, Mark>,
     /// Calls that ended one direction of a connection, or both, by the socket that they were made on.
     ended: FxHashMap<SockIx, VecDeque<Mark>>,
     /// The last of them that were no closes.
@@ -126,7 +130,11 @@ impl Streams {
         }
         for ofd in model.closing(cx) {
             let written = match model.kind(ofd) {
-                OfdKind::Pipe { pipe, write: false } => self.writes.get(&StreamKey::Pipe(pipe)),
+                OfdKind::Pipe { pipe, write: false } => {
+                    // A process that ends closes a while after it began to end.
+                    needs.done(EdgeKind::Stream, self.whole.get(&pipe));
+                    self.writes.get(&StreamKey::Pipe(pipe))
+                }
                 OfdKind::Sock(sock) => {
                     let partner = model.world.socks[sock as usize].partner;
                     let written = partner.and_then(|partner| self.writes.get(&StreamKey::Sock(partner)));
@@ -170,6 +178,11 @@ impl Streams {
             keep(self.reads.entry(key).or_default(), mark);
         }
         for key in cx.writes().filter_map(ofd_of).filter_map(|ofd| model.stream(ofd, true)) {
+            if let StreamKey::Pipe(pipe) = key
+                && cx.wrote_all()
+            {
+                self.whole.insert(pipe, mark);
+            }
             keep(self.writes.entry(key).or_default(), mark);
         }
         for receiver in model.datagram_receivers(cx) {

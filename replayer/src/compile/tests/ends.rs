@@ -427,3 +427,30 @@ fn who_was_found_there_goes_after_that() {
     let fd = steps(&plan, lane).iter().rfind(|step| step.nr == named("close")).unwrap().args[0];
     assert_eq!(waited_for(&plan, lane, "close", fd), [named("shutdown")]);
 }
+
+#[test]
+fn a_process_ends_after_the_whole_writes_that_were_over_before_its_ends_of_pipes_were_closed() {
+    for (written, waits) in [(10, true), (4, false)] {
+        let mut t = Mem::new();
+        let (writer, reader) = (t.add_task(10, 10), t.add_task(11, 11));
+        let pipe = t.add_object(Object::Pipe { ino: 77 });
+        let details = vec![Detail::NewFds { arg: 0, fds: [3, 4], objects: [Some(pipe); 2] }];
+        t.call(writer, "pipe2", [0; 6], 0).details = details;
+        t.fork(writer, reader);
+        t.call(writer, "clone", [17, 0, 0, 0, 0, 0], 11);
+        t.call(writer, "close", [3, 0, 0, 0, 0, 0], 0);
+        t.call(reader, "read", [3, 0, 6, 0, 0, 0], 6).object = Some(pipe);
+        let began_ns = t.now;
+        // One that the end of its reader cut short waits for that.
+        t.call(writer, "write", [4, 0, 10, 0, 0, 0], written).object = Some(pipe);
+        let end = t.call(reader, "exit_group", [0; 6], 0);
+        end.flags = SyscallFlags::NO_EXIT;
+        end.duration_ns += end.t_ns - began_ns;
+        end.t_ns = began_ns;
+        let plan = t.plan();
+        let program = Program::open(plan.program.try_clone().unwrap()).unwrap();
+        let write = steps(&plan, 0).iter().rposition(|s| s.nr == named("write")).unwrap() as u32;
+        let of_end = steps(&plan, 1).into_iter().flat_map(|step| program.waits(&step).unwrap());
+        assert_eq!(of_end.into_iter().any(|wait| wait == Wait::completed(0, write)), waits, "{written}");
+    }
+}
