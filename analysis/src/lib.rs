@@ -14,6 +14,7 @@ mod conn;
 pub mod connects;
 mod costs;
 mod diff;
+pub mod edits;
 pub mod fds;
 mod findings;
 mod gates;

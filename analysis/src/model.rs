@@ -6,6 +6,7 @@
 use crate::build::{Builder, Lookup};
 use crate::conn::Conn;
 use crate::costs::Cost;
+use crate::edits::Edits;
 use crate::names::{NameId, Names};
 use crate::order::Edges;
 use crate::seq::Seq;
@@ -259,15 +260,27 @@ impl Model {
     /// # Errors
     /// When nothing of it can be read. Damaged parts are counted in [`Model::missing`].
     pub fn build(trace: &Trace) -> Result<Self, ModelError> {
+        Self::edited(trace, &Edits::default())
+    }
+
+    /// Reads a trace as it would have been with faults.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn edited(trace: &Trace, edits: &Edits) -> Result<Self, ModelError> {
         let mut builder = Builder::new(trace);
         let mut read = false;
         let mut damaged = 0;
         let mut first_error = None;
+        let mut ordinal = 0;
         for event in trace.events(&ctrace_format::Filter::default()) {
             match event {
                 Ok(event) => {
                     read = true;
-                    builder.event(&event);
+                    if let Some(event) = edits.apply(ordinal, &event) {
+                        builder.event(&event);
+                    }
+                    ordinal += 1;
                 }
                 // Nothing of it is worth a conclusion.
                 Err(source @ ReadError::TooDense { .. }) => return Err(ModelError::Unreadable { source }),

@@ -7,7 +7,8 @@ use crate::arch;
 use crate::details::{self, Context, Item};
 use crate::meaning::{Meaning, Rule, kept, time_counts};
 use ctrace_abi::{
-    AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, is_answer, kind, level, op,
+    ANSWER_INJECTED, ANSWER_VALUE, AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag,
+    is_answer, kind, level, op,
 };
 use ctrace_format::{
     Aggregate, Detail, Event, Fidelity, FidelityLevel, Syscall, SyscallFlags, Sysno, TraceWriter,
@@ -151,7 +152,9 @@ impl Decoder {
         // The tag of the replay's sandbox is where a sixth argument would be.
         let emulated = flags.contains(SyscallFlags::FILTERED) && is_answer(call.args[5]);
         if emulated {
-            flags = flags.union(SyscallFlags::EMULATED);
+            // A result above 0 has a use of its own for that bit; faults have none.
+            let injected = call.args[5] & (ANSWER_VALUE | ANSWER_INJECTED) == ANSWER_INJECTED;
+            flags = flags.union(if injected { SyscallFlags::INJECTED } else { SyscallFlags::EMULATED });
         }
         let program = Program::of(meaning.rule, call, self.executed.remove(&call.tid));
         if program.is_some() {

@@ -200,6 +200,8 @@ pub struct TaskSlot {
     /// Worker's own: time before which the next step does not begin, whatever the pace but `Afap` (0: none): what stood for
     /// a recorded call took less time than the call.
     pub not_before: AtomicU64,
+    /// By how much the task is later than its steps say, ns of recorded time: the sum of its delays so far.
+    pub shift_ns: AtomicU64,
     /// Worker's own: first arena address that the current step does not use.
     pub scratch_top: AtomicU64,
     /// Worker's own: the signals that are blocked while an image is replaced, and were before.
@@ -247,6 +249,8 @@ pub struct Counters {
     pub done: AtomicU64,
     /// Of those, calls whose errno was emulated.
     pub emulated: AtomicU64,
+    /// Calls that an injected fault answered.
+    pub injected: AtomicU64,
     /// Recorded calls not made, by policy.
     pub refused: AtomicU64,
     /// Recorded calls that something else stood for.

@@ -53,7 +53,7 @@ pub const CHUNK_STEPS: u32 = 256;
 /// First word of a program.
 pub const PROGRAM_MAGIC: u64 = 0x314d_4152_4754_4343; // "CCTGRAM1"
 /// Changes whenever the meaning of any structure of this crate changes.
-pub const LAYOUT_VERSION: u32 = 8;
+pub const LAYOUT_VERSION: u32 = 9;
 /// Value of the sixth argument of the engine's own calls; the same as `ctrace_abi::ENGINE_MARK`.
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
 /// First of the numbers at which a descriptor waits until its own is free: above what programs commonly reach, below the
@@ -62,6 +62,8 @@ pub const PARKED: u64 = 700;
 /// Upper half of the sixth argument of a call that the seccomp filter answers: with the errno in the low 12 bits (0: with
 /// 0), or, with [`TAG_VALUE`], with 0. The same as `ctrace_abi::ANSWER_TAG`.
 pub const FAULT_TAG: u64 = 0xC7AC_FA17_0000_0000;
+/// Bit of a tag with an errno, or with 0: the answer was not recorded but injected. The same as `ctrace_abi::ANSWER_INJECTED`.
+pub const TAG_INJECTED: u64 = 1 << 30;
 /// Bit of a tag: the bits below it are the recorded result ≥ 0. The filter cannot give it; the recorder reports it.
 pub const TAG_VALUE: u64 = 1 << 31;
 /// The largest result that a tag can say.

@@ -93,6 +93,8 @@ pub enum Kind {
     AwaitReady = 12,
     /// Waits, thinks and publishes only. No call is made or counted.
     Sync = 13,
+    /// The task stands still for `aux` ns of recorded time, and is later by that from then on: it does not catch up.
+    Delay = 14,
 }
 
 /// Operand of [`flags::HOLDS_NUMBER`]: one that no accept has.
@@ -339,6 +341,8 @@ pub mod flags {
     pub const HOLDS_NUMBER: u32 = 1 << 15;
     /// The call changes a table in which steps hold numbers ([`HOLDS_NUMBER`]): not while one of them takes its own.
     pub const SHARES_NUMBERS: u32 = 1 << 16;
+    /// With [`FAULT`]: the result was not recorded, but is a fault on top. It is −errno or 0.
+    pub const INJECTED: u32 = 1 << 18;
 }
 
 /// A dependency: the step begins only after `task` has reached `seq`.
@@ -409,7 +413,7 @@ macro_rules! from_u8 {
         const _: () = assert!($name::$first as u8 == 0);
     };
 }
-from_u8!(Kind: Call ..= Sync);
+from_u8!(Kind: Call ..= Delay);
 from_u8!(Sel: Imm ..= SoftLimit);
 from_u8!(Expect: Any ..= Bytes);
 from_u8!(Post: None ..= Passed);

@@ -143,6 +143,14 @@ impl Plan {
 
 /// Compiles any source.
 pub(crate) fn compile(source: &dyn Source, options: &CompileOptions) -> Result<Plan, CompileError> {
+    let edited;
+    let source: &dyn Source = match &options.edits {
+        Some(edits) => {
+            edited = source::Edited::new(source, edits)?;
+            &edited
+        }
+        None => source,
+    };
     let source = restarts::Rejoined::new(source::Completed::new(source));
     let facts = facts::gather(&source)?;
     lower::write(&source, facts, options).map_err(|error| match error {

@@ -6,7 +6,7 @@
 //! this: its program has one call, from the first entry to the last return.
 
 use super::CompileError;
-use super::source::Source;
+use super::source::{Delay, Source};
 use ctrace_format::{
     Detail, Event, Header, Object, ObjectId, Signal, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId,
     syscalls,
@@ -185,6 +185,9 @@ impl<S: Source> Source for Rejoined<S> {
     }
     fn file_bytes(&self) -> u64 {
         self.inner.file_bytes()
+    }
+    fn delay(&self, call: &Syscall) -> Option<Delay> {
+        self.inner.delay(call)
     }
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut rejoin = Rejoin::default();

@@ -2,6 +2,7 @@
 
 use super::CompileError;
 use super::calls::Sc;
+use ctrace_analysis::edits::Edits;
 use ctrace_format::{
     Detail, Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId,
     Trace,
@@ -21,6 +22,84 @@ pub(crate) trait Source {
     fn file_bytes(&self) -> u64;
     /// Passes every event to `each`, in order of completion.
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError>;
+    /// How much later a call is made than recorded, and how much later its task goes on.
+    fn delay(&self, _: &Syscall) -> Option<Delay> {
+        None
+    }
+}
+
+/// Delays of a call, ns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Delay {
+    /// Before it is made.
+    pub(crate) enter_ns: u64,
+    /// After it returned.
+    pub(crate) exit_ns: u64,
+}
+
+/// A recording as it would have been with faults.
+pub(crate) struct Edited<'a> {
+    inner: &'a dyn Source,
+    edits: &'a Edits,
+    /// By task and end of a call.
+    delays: FxHashMap<(TaskId, u64), Delay>,
+}
+
+impl<'a> Edited<'a> {
+    pub(crate) fn new(inner: &'a dyn Source, edits: &'a Edits) -> Result<Self, CompileError> {
+        let mut delays = FxHashMap::default();
+        let mut ordinal = 0;
+        inner.for_each(&mut |event| {
+            if let Some(injection) = edits.injection(ordinal)
+                && let Event::Syscall(call) = event
+                && injection.enter_ns + injection.exit_ns > 0
+            {
+                let delay = Delay { enter_ns: injection.enter_ns, exit_ns: injection.exit_ns };
+                delays.insert((call.task, event.end_ns()), delay);
+            }
+            ordinal += 1;
+            Ok(())
+        })?;
+        Ok(Self { inner, edits, delays })
+    }
+}
+
+impl Source for Edited<'_> {
+    fn header(&self) -> &Header {
+        self.inner.header()
+    }
+    fn snapshot(&self) -> &Snapshot {
+        self.inner.snapshot()
+    }
+    fn str(&self, id: StrId) -> &[u8] {
+        self.inner.str(id)
+    }
+    fn task(&self, id: TaskId) -> &TaskDef {
+        self.inner.task(id)
+    }
+    fn tasks(&self) -> &[TaskDef] {
+        self.inner.tasks()
+    }
+    fn object(&self, id: ObjectId) -> &Object {
+        self.inner.object(id)
+    }
+    fn end_ns(&self) -> u64 {
+        self.inner.end_ns()
+    }
+    fn file_bytes(&self) -> u64 {
+        self.inner.file_bytes()
+    }
+    fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
+        let mut ordinal = 0;
+        self.inner.for_each(&mut |event| {
+            let edited = self.edits.apply(ordinal, event);
+            ordinal += 1;
+            edited.map_or(Ok(()), |event| each(&event))
+        })
+    }
+    fn delay(&self, call: &Syscall) -> Option<Delay> {
+        self.delays.get(&(call.task, call.t_ns.saturating_add(call.duration_ns))).copied()
+    }
 }
 
 impl Source for Trace {
@@ -117,6 +196,9 @@ impl Source for Completed<'_> {
     }
     fn file_bytes(&self) -> u64 {
         self.inner.file_bytes()
+    }
+    fn delay(&self, call: &Syscall) -> Option<Delay> {
+        self.inner.delay(call)
     }
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut entered = self.entered.clone();

@@ -3,12 +3,14 @@
 pub mod environment;
 pub mod need;
 
+use ctrace_analysis::edits::Edits;
 use environment::{Environment, PeerProcess};
 use need::Need;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use crate::compile::{Cut, EdgeKind};
 
@@ -20,6 +22,8 @@ pub struct CompileOptions {
     /// Most bytes of the program; `None`: 64 MiB and 256 for every byte of the trace. Never more than half of what is
     /// free in `spool`.
     pub max_program: Option<u64>,
+    /// What is different from the recording: faults, and what follows from them.
+    pub edits: Option<Arc<Edits>>,
 }
 
 impl CompileOptions {
@@ -57,6 +61,10 @@ pub struct PlanSummary {
     pub surrogate: BTreeMap<String, u64>,
     /// Calls whose error is emulated because its cause cannot be rebuilt, by name and errno.
     pub emulated: BTreeMap<String, u64>,
+    /// Calls that an injected fault answers, by name and errno.
+    pub injected: BTreeMap<String, u64>,
+    /// Calls that are not made because of what a fault prevents, by name.
+    pub prevented: BTreeMap<String, u64>,
     /// Calls that cannot be rebuilt, by name.
     pub missing: BTreeMap<String, u64>,
     /// Waits between tasks, by reason.

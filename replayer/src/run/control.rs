@@ -112,6 +112,7 @@ impl Control {
             for (to, from) in [
                 (&mut sum.done, &c.done),
                 (&mut sum.emulated, &c.emulated),
+                (&mut sum.injected, &c.injected),
                 (&mut sum.refused, &c.refused),
                 (&mut sum.surrogate, &c.surrogate),
                 (&mut sum.missing, &c.missing),

@@ -28,6 +28,8 @@ pub struct Counters {
     pub done: u64,
     /// Calls among those whose errno was emulated.
     pub emulated: u64,
+    /// Calls that an injected fault answered.
+    pub injected: u64,
     /// Recorded calls not made, by policy.
     pub refused: u64,
     /// Recorded calls that something else stood for.

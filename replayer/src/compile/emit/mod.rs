@@ -85,6 +85,8 @@ pub(crate) enum As {
     Surrogate,
     /// It is answered as it was.
     Emulated,
+    /// A fault answers it.
+    Injected,
     /// It cannot be rebuilt.
     Missing,
 }
@@ -286,6 +288,7 @@ impl Emit {
             As::Refused => &mut self.summary.refused,
             As::Surrogate => &mut self.summary.surrogate,
             As::Emulated => &mut self.summary.emulated,
+            As::Injected => &mut self.summary.injected,
             As::Missing => &mut self.summary.missing,
         };
         tally(map, name);

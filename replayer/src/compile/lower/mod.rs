@@ -19,7 +19,7 @@ use super::model::{Cx, Model};
 use super::order::{Descriptors, Order, Processes};
 use super::peers::Peers;
 use super::setup;
-use super::source::Source;
+use super::source::{Delay, Source};
 use super::steps::Kept;
 use super::world::{Mark, TaskIx, World};
 use crate::plan::environment::PeerProcess;
@@ -28,6 +28,7 @@ use ctrace_format::syscalls::Family;
 use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use ctrace_program::{BuildError, Kind, NUMBER_ARG, Step, Wait, flags};
 use ends::Ends;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
@@ -60,7 +61,9 @@ pub(crate) fn write(
     let by_disk = free_bytes(&dir).unwrap_or(u64::MAX) / 2;
     let by_trace = options.max_program.unwrap_or_else(|| program_bytes(source.file_bytes()));
     let file = spool(&dir).map_err(|source| CompileError::Spool { dir: dir.clone(), source })?;
-    write_to(file, by_trace.min(by_disk), source, facts).map_err(|error| match error {
+    let prevented = options.edits.iter().flat_map(|edits| edits.left_out());
+    let prevented = prevented.map(|(name, count)| (name.to_owned(), count)).collect();
+    write_to(file, by_trace.min(by_disk), source, facts, prevented).map_err(|error| match error {
         CompileError::TooLarge { max, .. } if max == by_disk => CompileError::NoRoom { dir, max },
         CompileError::Build(BuildError::Io { source, .. }) => CompileError::Spool { dir, source },
         other => other,
@@ -96,7 +99,13 @@ pub(crate) fn spool(dir: &Path) -> std::io::Result<File> {
     }
 }
 
-fn write_to(file: File, max_bytes: u64, source: &dyn Source, mut facts: Facts) -> Result<Plan, CompileError> {
+fn write_to(
+    file: File,
+    max_bytes: u64,
+    source: &dyn Source,
+    mut facts: Facts,
+    prevented: BTreeMap<String, u64>,
+) -> Result<Plan, CompileError> {
     let budget = Budget::of(source);
     let mut emit = Emit::new(file, max_bytes, source.end_ns())?;
     emit.create_tasks(&facts.tasks)?;
@@ -119,7 +128,7 @@ fn write_to(file: File, max_bytes: u64, source: &dyn Source, mut facts: Facts) -
     lower.world.enter_snapshot(source)?;
     setup::before(&mut lower)?;
     source.for_each(&mut |event| lower.event(event))?;
-    lower.finish()
+    lower.finish(prevented)
 }
 
 impl Lower<'_> {
@@ -250,6 +259,9 @@ impl Lower<'_> {
         let mut waits = self.waits(cx)?;
         self.reaped(cx)?;
         let mut lowered = self.lower(cx)?;
+        if let Some(delay) = self.source.delay(call) {
+            delayed(&mut lowered, delay);
+        }
         self.stand_for_result(cx, &mut lowered)?;
         self.set_offsets(cx, &mut lowered);
         if lowered.step.kind == Kind::Exit as u8 {
@@ -332,7 +344,7 @@ impl Lower<'_> {
         Ok(waits)
     }
 
-    fn finish(mut self) -> Result<Plan, CompileError> {
+    fn finish(mut self, prevented: BTreeMap<String, u64>) -> Result<Plan, CompileError> {
         self.write_ends()?;
         let socks = &self.world.socks;
         let sent = |sock: u32| socks.get(sock as usize).map_or(0, |s| s.sent);
@@ -350,6 +362,7 @@ impl Lower<'_> {
             addresses: environment.addresses.len() as u64,
         };
         let summary = &mut self.emit.summary;
+        summary.prevented = prevented;
         summary.files = environment.files.len() as u64;
         summary.peers_served = self.peers.served;
         summary.peers_clients = self.peers.clients;
@@ -373,6 +386,18 @@ impl Lower<'_> {
             ),
         ];
         notes.into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note).collect()
+    }
+}
+
+/// The call is made later, and its task goes on later.
+fn delayed(lowered: &mut Lowered, delay: Delay) {
+    let stand = |ns| Step::of(Kind::Delay).aux(ns);
+    if delay.enter_ns > 0 {
+        lowered.pre.insert(0, stand(delay.enter_ns));
+        lowered.late.at += 1;
+    }
+    if delay.exit_ns > 0 {
+        lowered.then.push(stand(delay.exit_ns));
     }
 }
 

@@ -108,6 +108,9 @@ impl Lower<'_> {
             return Ok(self.hang(cx));
         }
         self.emit.count(As::Step, cx.name);
+        if cx.call.flags.contains(SyscallFlags::INJECTED.union(SyscallFlags::FILTERED)) {
+            return Ok(self.injected(cx));
+        }
         if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
             return Ok(self.missing(cx));
         }
@@ -209,12 +212,23 @@ impl Lower<'_> {
 
     /// The recorded result, given by the sandbox instead of its cause.
     pub(crate) fn fault(&mut self, cx: &Cx<'_>) -> Lowered {
+        self.emit.count(As::Emulated, &Self::with_errno(cx));
+        self.answered(cx).into()
+    }
+
+    /// A result that a fault gives.
+    fn injected(&mut self, cx: &Cx<'_>) -> Lowered {
+        self.emit.count(As::Injected, &Self::with_errno(cx));
+        self.answered(cx).with(flags::INJECTED).into()
+    }
+
+    /// `connect ECONNREFUSED`.
+    fn with_errno(cx: &Cx<'_>) -> String {
         let errno = match cx.call.ret {
             0.. => "0",
             ret => ctrace_format::errno::name(ret.unsigned_abs() as u32).unwrap_or("unknown"),
         };
-        self.emit.count(As::Emulated, &format!("{} {errno}", cx.name));
-        self.answered(cx).into()
+        format!("{} {errno}", cx.name)
     }
 
     /// A call that the sandbox's filter answers as it was answered in the recording. It is not carried out, but a recorder

@@ -155,9 +155,24 @@ impl<'a> Tasks<'a> {
         seen.moment
     }
 
-    /// Whether a moment of the recording is over by more than the slack. `Afap` knows no moments: only the order counts.
-    fn is_over(&self, at_ns: u64, clock_ns: u64) -> bool {
-        self.pace == Pace::Afap || clock_ns > self.scaled(at_ns).saturating_add(SLACK_NS)
+    /// When a task gets to a moment of the recording, on the replay clock: as much later as it was delayed.
+    fn due_ns(&self, task: u32, at_ns: u64) -> u64 {
+        self.scaled(at_ns.saturating_add(self.shift_ns(task)))
+    }
+
+    fn shift_ns(&self, task: u32) -> u64 {
+        self.control.slot(task).shift_ns.load(Relaxed)
+    }
+
+    /// The longest that a task was delayed, ns of recorded time.
+    pub(super) fn longest_shift_ns(&self) -> u64 {
+        self.all().map(|task| self.shift_ns(task)).max().unwrap_or(0)
+    }
+
+    /// Whether a moment of the recording is over for a task by more than the slack. `Afap` knows no moments: only the order
+    /// counts.
+    fn is_over(&self, task: u32, at_ns: u64, clock_ns: u64) -> bool {
+        self.pace == Pace::Afap || clock_ns > self.due_ns(task, at_ns).saturating_add(SLACK_NS)
     }
 
     /// A task that stands still beyond the recorded end of what it does: where that was in the recording.
@@ -181,7 +196,7 @@ impl<'a> Tasks<'a> {
                     status::WAITING if self.is_peer(task) => moment.end_ns.max(self.waited_for_ns(task)),
                     _ => moment.end_ns,
                 };
-                self.is_over(due_ns, clock_ns).then_some(due_ns)
+                self.is_over(task, due_ns, clock_ns).then_some(due_ns)
             }
             status::CALL => {
                 let moment = self.moment(task);
@@ -189,7 +204,7 @@ impl<'a> Tasks<'a> {
                 let as_long = clock_ns > seen.since_ns.saturating_add(takes_ns)
                     && !moment.ends_itself
                     && !self.has_timer(task, clock_ns);
-                (as_long && self.is_over(moment.end_ns, clock_ns)).then_some(moment.end_ns)
+                (as_long && self.is_over(task, moment.end_ns, clock_ns)).then_some(moment.end_ns)
             }
             _ => None,
         }
@@ -263,7 +278,7 @@ impl<'a> Tasks<'a> {
             return false;
         }
         let begin_ns = self.moment(task).begin_ns;
-        self.is_over(begin_ns, clock_ns) && !self.has_timer(task, clock_ns)
+        self.is_over(task, begin_ns, clock_ns) && !self.has_timer(task, clock_ns)
     }
 
     /// When, in the recording, a task that is not stuck does what it does next.
@@ -335,7 +350,7 @@ impl<'a> Tasks<'a> {
                 continue;
             }
             let due_ns = self.next_act(task);
-            let late_ns = clock_ns.saturating_sub(self.scaled(due_ns));
+            let late_ns = clock_ns.saturating_sub(self.due_ns(task, due_ns));
             self.late_ns = self.late_ns.max(late_ns);
             let behind_ns = late_ns.saturating_sub(BEHIND_NS);
             if behind_ns == 0 {
@@ -376,7 +391,7 @@ impl<'a> Tasks<'a> {
         for task in self.all() {
             if self.has_work(task) {
                 let due_ns = self.next_act(task);
-                if clock_ns.saturating_sub(self.scaled(due_ns)) > LATE_NS {
+                if clock_ns.saturating_sub(self.due_ns(task, due_ns)) > LATE_NS {
                     behind.push(task);
                 }
             }

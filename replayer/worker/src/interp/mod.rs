@@ -22,7 +22,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, fence};
 use ctrace_program::control::{Cause, Pace, fate, status};
 use ctrace_program::{
-    ENGINE_MARK, Expect, Kind, Post, SIGNAL_MAX, Sel, Step, fault_tag, fds_parts, flags, other_ready,
+    ENGINE_MARK, Expect, Kind, Post, SIGNAL_MAX, Sel, Step, TAG_INJECTED, fault_tag, fds_parts, flags, other_ready,
     task_flags,
 };
 use life::{clone, exec, exit, gate};
@@ -134,6 +134,11 @@ pub fn run(task: &Task, depth: u32) {
                 complete(task, index);
             }
             Some(Kind::Sync) => complete(task, index),
+            Some(Kind::Delay) => {
+                count(&task.slot.shift_ns, step.aux);
+                think_until(task, now_ns().saturating_add(scaled(step.aux)), 0);
+                complete(task, index);
+            }
             Some(Kind::Park) => {
                 publish(task.slot, index.wrapping_mul(2).wrapping_add(1));
                 park(task)
@@ -150,9 +155,11 @@ pub fn run(task: &Task, depth: u32) {
 fn pace(task: &Task, step: &Step) {
     let control = control();
     let pace = control.pace.load(Relaxed);
+    // What has no time of its own is not delayed either.
+    let t_ns = if step.t_ns > 0 { step.t_ns.saturating_add(task.slot.shift_ns.load(Relaxed)) } else { 0 };
     if pace == Pace::Afap as u32 {
         if step.flags & flags::AT != 0 {
-            think_until(task, scaled(step.t_ns), 0);
+            think_until(task, scaled(t_ns), 0);
         }
         return;
     }
@@ -160,7 +167,7 @@ fn pace(task: &Task, step: &Step) {
     task.slot.not_before.store(0, Relaxed);
     let absolute = step.flags & flags::AT != 0 || pace == Pace::Temporal as u32;
     let hold = control.hold.load(Relaxed) != 0 && task.entry.flags & task_flags::PEER == 0;
-    let mut target = if absolute || hold { scaled(step.t_ns) } else { 0 };
+    let mut target = if absolute || hold { scaled(t_ns) } else { 0 };
     let think = step.think_cpu_ns.saturating_add(step.think_sleep_ns);
     if think == 0 && target == 0 && floor == 0 {
         return;
@@ -169,8 +176,8 @@ fn pace(task: &Task, step: &Step) {
     let mut spin = scaled(step.think_cpu_ns);
     let idle = scaled(step.think_sleep_ns);
     // Behind the recording: idle time may be dropped, a share of the computing, too.
-    let behind = if step.t_ns > 0 {
-        begin.saturating_add(idle.saturating_add(spin)).saturating_sub(scaled(step.t_ns))
+    let behind = if t_ns > 0 {
+        begin.saturating_add(idle.saturating_add(spin)).saturating_sub(scaled(t_ns))
     } else {
         0
     };
@@ -229,6 +236,8 @@ fn count_done(task: &Task, step: &Step) {
         count(&task.slot.counters.done, 1);
         if step.flags & flags::SURROGATE != 0 {
             count(&task.slot.counters.surrogate, 1);
+        } else if step.flags & flags::INJECTED != 0 {
+            count(&task.slot.counters.injected, 1);
         } else if step.flags & flags::FAULT != 0 {
             count(&task.slot.counters.emulated, 1);
         }
@@ -246,6 +255,9 @@ fn registers(task: &Task, step: &Step, scratch: &mut Scratch, skip: u64) -> Opti
         regs[5] = ENGINE_MARK;
     } else if step.flags & flags::FAULT != 0 {
         regs[5] = fault_tag(step.expect);
+        if step.flags & flags::INJECTED != 0 {
+            regs[5] |= TAG_INJECTED;
+        }
     }
     Some(regs)
 }

@@ -1,0 +1,421 @@
+//! What depends on the calls that are made to fail.
+
+use super::ready::Ready;
+use crate::fds::{Change, FdTracker, Said, SocketEffect, socket_effect};
+use ctrace_format::syscalls::{Call, Family, Kind};
+use ctrace_format::{
+    Connection, ConnectionKind, Detail, Event, Known, Object, Process, ProcessKind, Snapshot, SockAddr,
+    SockCookie, Syscall, SyscallFlags, TaskId, TcpState, Tgid,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Tag of a descriptor that is not made.
+const NOT_MADE: u32 = 1;
+
+/// What becomes of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    Stays,
+    Absent,
+    /// It has this result, and does not report these descriptors or registrations.
+    Less {
+        result: i64,
+        without: Vec<u64>,
+    },
+}
+
+/// What becomes of an event, decided now or later.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) ordinal: u64,
+    /// The name of the call; empty: it is none.
+    pub(super) name: &'static str,
+    pub(super) fate: Fate,
+}
+
+/// Facts about calls that are made to fail, which events before their ends depend on.
+#[derive(Debug, Default)]
+pub(super) struct Foreseen {
+    /// Own addresses of sockets that are not connected: since when.
+    clients: FxHashMap<SockAddr, u64>,
+    /// Sockets that are not connected: since when.
+    connects: FxHashMap<SockCookie, u64>,
+    /// Calls that would have made a task, or executed a program: the thread, and from when to when.
+    lives: Vec<(u32, u64, u64)>,
+}
+
+impl Foreseen {
+    /// A call that is made to fail.
+    pub(super) fn note(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
+        let Event::Syscall(call) = event else { return };
+        match Call::of(call.sysno).row().family {
+            Family::Connect => {
+                if let Some(cookie) = call.object.and_then(|object| words.cookie(object)) {
+                    self.connects.entry(cookie).or_insert(call.t_ns);
+                }
+                let own = call.details.iter().find_map(|detail| match detail {
+                    Detail::Local { addr } => Some(addr),
+                    _ => None,
+                });
+                if let Some(own) = own {
+                    self.clients.entry(own.clone()).or_insert(call.t_ns);
+                }
+            }
+            Family::Clone | Family::Exec => {
+                if let Some(task) = words.task_def(call.task) {
+                    self.lives.push((task.tid.0, call.t_ns, event.end_ns()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a task made a task, or executed a program, by a call that is made to fail.
+    fn fails(&self, tid: u32, t_ns: u64) -> bool {
+        self.lives.iter().any(|(of, from_ns, to_ns)| *of == tid && (*from_ns..=*to_ns).contains(&t_ns))
+    }
+}
+
+/// One direction of bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Stream {
+    Pipe(u64),
+    /// From an address to an address.
+    Socket(SockAddr, SockAddr),
+}
+
+/// Follows a recording, and tells what does not take place.
+#[derive(Debug)]
+pub(super) struct Follower {
+    foreseen: Foreseen,
+    fds: FdTracker,
+    /// Sockets whose connection does not come about.
+    unconnected: FxHashSet<SockCookie>,
+    /// Both ends of connections: one's own, the other.
+    ends: FxHashMap<SockCookie, (SockAddr, SockAddr)>,
+    /// Threads that are not made.
+    unborn: FxHashSet<u32>,
+    /// Their ids, as those who would have made them know them.
+    unknown_pids: FxHashSet<i64>,
+    /// Processes that have failed to execute a program.
+    unexecuted: FxHashSet<Tgid>,
+    /// Names that are not made.
+    unnamed: Vec<Vec<u8>>,
+    /// Bytes that were not written.
+    owed: FxHashMap<Stream, u64>,
+    ready: Ready,
+}
+
+impl Follower {
+    pub(super) fn new(snapshot: &Snapshot, foreseen: Foreseen) -> Self {
+        Self {
+            foreseen,
+            fds: FdTracker::new(snapshot),
+            unconnected: FxHashSet::default(),
+            ends: FxHashMap::default(),
+            unborn: FxHashSet::default(),
+            unknown_pids: FxHashSet::default(),
+            unexecuted: FxHashSet::default(),
+            unnamed: Vec::new(),
+            owed: FxHashMap::default(),
+            ready: Ready::default(),
+        }
+    }
+
+    /// Takes the next event; `fails`: it is a call that is made to fail. What becomes of an earlier event because of it is
+    /// told to `revise`.
+    pub(super) fn event(
+        &mut self,
+        ordinal: u64,
+        event: &Event,
+        fails: bool,
+        words: &(impl Known + ?Sized),
+        revise: &mut dyn FnMut(Decided),
+    ) -> Fate {
+        let task = event.task().and_then(|task| words.task_def(task)).map(|def| (def.tid.0, def.tgid));
+        let is_unborn = task.is_some_and(|(tid, _)| self.unborn.contains(&tid));
+        match event {
+            Event::Syscall(call) => {
+                let Some((_, tgid)) = task else { return Fate::Stays };
+                if call.flags.contains(SyscallFlags::ENGINE) {
+                    return Fate::Stays;
+                }
+                self.call(ordinal, call, tgid, fails, is_unborn, words, revise)
+            }
+            Event::Process(process) => self.process(process, is_unborn, words),
+            Event::Connection(connection) => self.connection(connection, is_unborn),
+            Event::Signal(signal) => {
+                let by_unborn =
+                    |sender: TaskId| words.task_def(sender).is_some_and(|s| self.unborn.contains(&s.tid.0));
+                absent_if(is_unborn || signal.sender.is_some_and(by_unborn))
+            }
+            _ => absent_if(is_unborn),
+        }
+    }
+
+    fn process(&mut self, process: &Process, is_unborn: bool, words: &(impl Known + ?Sized)) -> Fate {
+        let Some(def) = words.task_def(process.task) else { return Fate::Stays };
+        let (tid, tgid) = (def.tid.0, def.tgid);
+        match process.kind {
+            ProcessKind::Fork { child } => {
+                let Some(child) = words.task_def(child) else { return Fate::Stays };
+                if child.tid.0 == child.tgid.0 {
+                    self.fds.fork(tgid, child.tgid);
+                }
+                let fails =
+                    is_unborn || self.unexecuted.contains(&tgid) || self.foreseen.fails(tid, process.t_ns);
+                if fails {
+                    self.unborn.insert(child.tid.0);
+                } else {
+                    // Somebody else has the number now.
+                    self.unborn.remove(&child.tid.0);
+                    self.unexecuted.remove(&child.tgid);
+                }
+                absent_if(fails)
+            }
+            ProcessKind::Exec { .. } => {
+                self.fds.exec(tgid);
+                if !is_unborn && self.foreseen.fails(tid, process.t_ns) {
+                    self.unexecuted.insert(tgid);
+                }
+                absent_if(is_unborn || self.unexecuted.contains(&tgid))
+            }
+            ProcessKind::Exit { group_dead, .. } => {
+                if group_dead {
+                    self.fds.exit(tgid);
+                }
+                absent_if(is_unborn)
+            }
+            _ => absent_if(is_unborn || self.unexecuted.contains(&tgid)),
+        }
+    }
+
+    fn connection(&mut self, connection: &Connection, is_unborn: bool) -> Fate {
+        if matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. }) {
+            let ends = (connection.local.clone(), connection.peer.clone());
+            self.ends.insert(connection.cookie, ends);
+        }
+        let begun = |since: Option<&u64>| since.is_some_and(|since| *since <= connection.t_ns);
+        let is_ours = begun(self.foreseen.connects.get(&connection.cookie));
+        let is_others = begun(self.foreseen.clients.get(&connection.peer));
+        absent_if(is_unborn || is_ours || is_others || self.unconnected.contains(&connection.cookie))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the call, who made it, what is known of it")]
+    fn call(
+        &mut self,
+        ordinal: u64,
+        call: &Syscall,
+        tgid: Tgid,
+        fails: bool,
+        is_unborn: bool,
+        words: &(impl Known + ?Sized),
+        revise: &mut dyn FnMut(Decided),
+    ) -> Fate {
+        let sc = Call::of(call.sysno);
+        let mut fate = if fails {
+            Fate::Stays
+        } else if is_unborn || self.is_of_another_program(sc, tgid) || self.depends(sc, call, tgid, words) {
+            Fate::Absent
+        } else {
+            self.less(sc, call, words)
+        };
+        if fails {
+            self.fails(sc, call, tgid, words);
+        }
+        if fate == Fate::Stays && !fails {
+            let answers = self.ready.answers(sc, call, |fd| self.is_gone(tgid, fd, words));
+            if let Some((result, without)) = answers {
+                fate = if result > 0 { Fate::Less { result, without } } else { Fate::Absent };
+            }
+        }
+        let done = if fails { &Fate::Absent } else { &fate };
+        self.ready.call(ordinal, sc, call, done, revise);
+        let not_made = fails || fate == Fate::Absent;
+        for change in self.fds.syscall(tgid, sc, call) {
+            if let Change::Opened { fd, .. } = change
+                && not_made
+            {
+                self.fds.set_tag(tgid, fd, NOT_MADE);
+            }
+        }
+        fate
+    }
+
+    /// After an exec that fails, a process ends: how it ended is all that is known of it.
+    fn is_of_another_program(&self, sc: Call, tgid: Tgid) -> bool {
+        self.unexecuted.contains(&tgid) && sc.row().family != Family::Exit
+    }
+
+    /// Whether a call is about something that is not there.
+    fn depends(&mut self, sc: Call, call: &Syscall, tgid: Tgid, words: &(impl Known + ?Sized)) -> bool {
+        let row = sc.row();
+        let args = row.args.unwrap_or_default();
+        let names = |i: usize, kind: Kind| matches!(kind, Kind::Fd | Kind::DirFd) && call.args[i] as i32 >= 0;
+        for (i, (_, kind)) in args.iter().enumerate().take(call.args.len()) {
+            let fd = call.args[i] as i32;
+            // The number that `dup2` makes is given by its second argument, whatever had it before.
+            let is_target = matches!(sc, Call::Dup2 | Call::Dup3) && i == 1;
+            if !is_target
+                && names(i, *kind)
+                && self.fds.meant(tgid, sc, fd, call).is_some_and(|descriptor| descriptor.tag == NOT_MADE)
+            {
+                return true;
+            }
+        }
+        match row.family {
+            Family::Accept => {
+                let client = call.details.iter().find_map(|detail| match detail {
+                    Detail::Addr { addr, .. } => Some(addr),
+                    _ => None,
+                });
+                let since = client.and_then(|client| self.foreseen.clients.get(client));
+                if since.is_some_and(|since| *since <= call.t_ns.saturating_add(call.duration_ns)) {
+                    return true;
+                }
+            }
+            Family::Connect => {
+                if let Some(cookie) = call.object.and_then(|object| words.cookie(object))
+                    && let Some(SocketEffect::Connects { said: Said::Yes | Said::Later, .. }) =
+                        socket_effect(sc, call)
+                {
+                    self.unconnected.remove(&cookie);
+                    self.foreseen.connects.remove(&cookie);
+                }
+            }
+            Family::Wait if call.ret > 0 => return self.unknown_pids.contains(&call.ret),
+            Family::Kill => return self.unknown_pids.contains(&i64::from(call.args[0] as i32)),
+            _ if self.needs_connection(sc) => {
+                let cookie = call.object.and_then(|object| words.cookie(object));
+                return cookie.is_some_and(|cookie| self.unconnected.contains(&cookie));
+            }
+            _ => {}
+        }
+        self.uses_unmade_name(sc, call, words)
+    }
+
+    /// Whether a call is about the connection of a socket, rather than about the socket.
+    #[expect(clippy::unused_self, reason = "alike its siblings")]
+    fn needs_connection(&self, sc: Call) -> bool {
+        matches!(
+            sc.row().family,
+            Family::Receive | Family::Send | Family::Transfer | Family::Shutdown | Family::EpollCtl
+        ) || sc == Call::Getpeername
+    }
+
+    /// A wait does not report what is not there.
+    fn is_gone(&self, tgid: Tgid, fd: i32, words: &(impl Known + ?Sized)) -> bool {
+        self.fds.get(tgid, fd).is_some_and(|descriptor| {
+            descriptor.tag == NOT_MADE
+                || descriptor
+                    .object
+                    .and_then(|object| words.cookie(object))
+                    .is_some_and(|cookie| self.unconnected.contains(&cookie))
+        })
+    }
+
+    fn uses_unmade_name(&mut self, sc: Call, call: &Syscall, words: &(impl Known + ?Sized)) -> bool {
+        if self.unnamed.is_empty() || call.ret < 0 {
+            return false;
+        }
+        let made = made_name(sc, call, words);
+        let mut uses = false;
+        for name in paths(sc, call, words) {
+            let is_below = |unmade: &Vec<u8>| {
+                name.strip_prefix(unmade.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+            };
+            if made == Some(name) {
+                self.unnamed.retain(|unmade| unmade.as_slice() != name);
+            }
+            uses |= self.unnamed.iter().any(is_below);
+        }
+        uses
+    }
+
+    /// What does not come about because a call fails.
+    fn fails(&mut self, sc: Call, call: &Syscall, tgid: Tgid, words: &(impl Known + ?Sized)) {
+        let row = sc.row();
+        let unfinished = call.flags.contains(SyscallFlags::NO_EXIT);
+        if unfinished || call.ret < 0 && row.family != Family::Connect {
+            return;
+        }
+        match row.family {
+            Family::Connect => {
+                if let Some(cookie) = call.object.and_then(|object| words.cookie(object)) {
+                    self.unconnected.insert(cookie);
+                }
+            }
+            Family::Clone if call.ret > 0 => {
+                self.unknown_pids.insert(call.ret);
+            }
+            Family::Exec => {
+                self.unexecuted.insert(tgid);
+            }
+            _ => {}
+        }
+        if let Some(name) = made_name(sc, call, words) {
+            self.unnamed.push(name.to_vec());
+        }
+        if row.writes != 0
+            && let Some(stream) = self.stream(call, true, words)
+        {
+            *self.owed.entry(stream).or_default() += call.moved();
+        }
+    }
+
+    /// A read gets less when less was written.
+    fn less(&mut self, sc: Call, call: &Syscall, words: &(impl Known + ?Sized)) -> Fate {
+        if self.owed.is_empty() || sc.row().reads == 0 || call.ret <= 0 {
+            return Fate::Stays;
+        }
+        let Some(stream) = self.stream(call, false, words) else { return Fate::Stays };
+        let Some(owed) = self.owed.get_mut(&stream) else { return Fate::Stays };
+        let lacks = call.moved().min(*owed);
+        *owed -= lacks;
+        if *owed == 0 {
+            self.owed.remove(&stream);
+        }
+        match call.ret - lacks as i64 {
+            _ if lacks == 0 => Fate::Stays,
+            0 => Fate::Absent,
+            result => Fate::Less { result, without: Vec::new() },
+        }
+    }
+
+    /// The bytes that a call writes, or reads.
+    fn stream(&self, call: &Syscall, writes: bool, words: &(impl Known + ?Sized)) -> Option<Stream> {
+        match words.object_def(call.object?)? {
+            Object::Pipe { ino } => Some(Stream::Pipe(*ino)),
+            Object::Socket { cookie, local, peer, .. } => {
+                let known = self.ends.get(cookie).map(|(own, other)| (own.clone(), other.clone()));
+                let (own, other) = known.or_else(|| Some((local.clone()?, peer.clone()?)))?;
+                Some(if writes { Stream::Socket(own, other) } else { Stream::Socket(other, own) })
+            }
+            _ => None,
+        }
+    }
+}
+
+const fn absent_if(absent: bool) -> Fate {
+    if absent { Fate::Absent } else { Fate::Stays }
+}
+
+/// The paths that a call names.
+fn paths<'w, K: Known + ?Sized>(sc: Call, call: &'w Syscall, words: &'w K) -> impl Iterator<Item = &'w [u8]> {
+    let args = sc.row().args.unwrap_or_default();
+    call.details.iter().filter_map(move |detail| match detail {
+        Detail::Str { arg, value } if matches!(args.get(usize::from(*arg)), Some((_, Kind::Path))) => {
+            words.string(*value)
+        }
+        _ => None,
+    })
+}
+
+/// The name that a call that succeeded made.
+fn made_name<'w, K: Known + ?Sized>(sc: Call, call: &'w Syscall, words: &'w K) -> Option<&'w [u8]> {
+    let makes = match sc {
+        Call::Unlink | Call::Unlinkat | Call::Rmdir => false,
+        _ => sc.row().renames || call.details.contains(&Detail::Created),
+    };
+    paths(sc, call, words).last().filter(|_| makes && call.ret >= 0)
+}
