@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output};
 use crate::read;
 use anyhow::Context;
+use ctrace_analysis::edits::Edits;
 use ctrace_analysis::{Gates, Model, Profile, Report, Verdict, diff};
 use ctrace_format::{OutFile, Policy, Taken, Trace, TraceFile};
 use ctrace_report::verdict::{self, JUNIT_BEGINS, MARKDOWN_BEGINS, junit, markdown};
@@ -84,7 +85,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     crate::give_up(&outputs)?;
     let first = read(first, out)?;
     let redaction = first.header().redaction.clone();
-    let a = model(&args.a, &first.rebased())?;
+    let none = Edits::default();
+    let a = model(&args.a, &first.rebased(), &none)?;
     let mut reports = Vec::new();
     for file in others {
         let path = file.path().to_owned();
@@ -94,7 +96,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         }
         let trace = trace.rebased();
         let replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
-        let b = model(&path, &trace)?;
+        let b = model(&path, &trace, &none)?;
         drop(trace);
         let profile = args.profile.of(replay);
         let report = diff(&a, &b, &gates(profile, &args.fail_on)?);
@@ -158,8 +160,8 @@ pub(crate) fn gates(profile: Profile, fail_on: &[String]) -> Result<Gates, Failu
 }
 
 /// What a trace means.
-pub(crate) fn model(path: &Path, trace: &Trace) -> Result<Model, Failure> {
-    Model::build(trace)
+pub(crate) fn model(path: &Path, trace: &Trace, edits: &Edits) -> Result<Model, Failure> {
+    Model::edited(trace, edits)
         .with_context(|| format!("understanding {}", path.display()))
         .map_err(|e| Failure::new(Exit::BadTrace, e))
 }

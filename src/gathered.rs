@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::{account, read};
 use anyhow::Context;
+use ctrace_analysis::edits::Edits;
 use ctrace_analysis::picture::Picture;
 use ctrace_analysis::{Account, Overview, REPLAY_OF, Report};
 use ctrace_format::{State, Trace, TraceFile};
@@ -105,7 +106,7 @@ fn compare(
     // Said when they are read for the report: what is wrong with them.
     let first = first.clone().read()?;
     let redaction = first.header().redaction.clone();
-    let a = diff::model(path, &first.rebased())?;
+    let a = diff::model(path, &first.rebased(), &Edits::default())?;
     let mut reports = Vec::new();
     for (path, file) in others {
         let trace = file.clone().read()?;
@@ -113,7 +114,7 @@ fn compare(
             out.warn(diff::STRANGERS);
         }
         let is_replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
-        let b = diff::model(path, &trace.rebased())?;
+        let b = diff::model(path, &trace.rebased(), &Edits::default())?;
         reports.push(ctrace_analysis::diff(&a, &b, &diff::gates(profile.of(is_replay), &[])?));
     }
     Ok(reports)

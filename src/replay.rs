@@ -124,6 +124,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         limits: args.limits.flags(),
         max_program: args.limits.max_program,
         gates,
+        faults: None,
     };
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     // Signals are only counted from now on: nothing may hold this process that a signal is to end.

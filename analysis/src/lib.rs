@@ -41,7 +41,7 @@ pub use findings::{
 };
 pub use gates::{GateError, Gates, Profile};
 pub use lacks::{RuledOut, ruled_out, without_replay};
-pub use model::{BIN_NS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};
+pub use model::{BIN_NS, FAULTS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};
 pub use names::{NameId, Names};
 pub use overview::{
     CallCount, CallCounts, ContainerCount, Containers, Doubt, Failed, Lost, Network, On, Overview, Requests,

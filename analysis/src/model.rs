@@ -31,6 +31,8 @@ pub enum ModelError {
 
 /// The fact in the header of a replay's recording that says what was replayed.
 pub const REPLAY_OF: &str = "replay_of";
+/// Fact of a recording of a replay: the plan of the faults that were put on top of what it replays.
+pub const FAULTS: &str = "faults";
 
 /// Width of a bin of a resource series, ns.
 pub const BIN_NS: u64 = 100_000_000;

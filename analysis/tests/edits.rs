@@ -6,7 +6,7 @@ mod common;
 use common::{Run, Task};
 use ctrace_analysis::edits::{Edits, Injection};
 use ctrace_format::{
-    Detail, EpollEntry, Event, Filter, Process, ProcessKind, ReadError, SockAddr, SyscallFlags, Trace, syscalls,
+    Detail, EpollEntry, Event, Filter, Process, ProcessKind, ReadError, SockAddr, SyscallFlags, syscalls,
 };
 
 const ECONNREFUSED: i64 = -111;

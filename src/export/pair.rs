@@ -5,6 +5,7 @@ use crate::account;
 use crate::diff;
 use crate::exit::Failure;
 use crate::output::Output;
+use ctrace_analysis::edits::Edits;
 use ctrace_analysis::{Profile, Report};
 use ctrace_format::{DumpReason, Filter, Trace, TraceFile};
 use ctrace_report::perfetto::{self, Export, MANIFEST, Moment, Pair, Written};
@@ -100,8 +101,8 @@ pub(super) fn write(
 ) -> Result<Done, Failure> {
     let mut sides = [Side::read(recorded.0, recorded.1, out)?, Side::read(replayed.0, replayed.1, out)?];
     let report = {
-        let a = diff::model(&sides[0].path, &sides[0].trace)?;
-        let b = diff::model(&sides[1].path, &sides[1].trace)?;
+        let a = diff::model(&sides[0].path, &sides[0].trace, &Edits::default())?;
+        let b = diff::model(&sides[1].path, &sides[1].trace, &Edits::default())?;
         let replay = sides[1].trace.summary().is_some_and(|s| s.engine_calls > 0);
         let profile = if replay { Profile::Synthetic } else { Profile::RealBinary };
         ctrace_analysis::diff(&a, &b, &diff::gates(profile, &[])?)

@@ -14,6 +14,10 @@ pub(crate) struct Answers {
     pub(crate) real: u64,
     /// Errors that the sandbox gave.
     pub(crate) emulated: u64,
+    /// Calls that a fault answered.
+    pub(crate) injected: u64,
+    /// Calls that a fault delayed.
+    pub(crate) delayed: u64,
     /// All calls that the sandbox answered, failed or not, by name.
     pub(crate) by_call: BTreeMap<String, u64>,
 }
@@ -26,6 +30,10 @@ impl Answers {
         for event in trace.events(&filter).flatten() {
             let Event::Syscall(call) = event else { continue };
             if call.flags.contains(SyscallFlags::ENGINE) {
+                continue;
+            }
+            if call.flags.contains(SyscallFlags::INJECTED) {
+                this.injected += 1;
                 continue;
             }
             let emulated = call.flags.contains(SyscallFlags::EMULATED);
@@ -68,6 +76,13 @@ pub(super) fn journal(plan: &PlanSummary, outcome: &Outcome) -> Journal {
 impl Answers {
     /// As far as the plan and the workers' counters say: errors that came by themselves are not among those.
     pub(super) fn self_reported(plan: &PlanSummary, outcome: &Outcome) -> Self {
-        Self { real: 0, emulated: outcome.counters.emulated, by_call: plan.emulated.clone() }
+        let counters = &outcome.counters;
+        Self {
+            real: 0,
+            emulated: counters.emulated,
+            injected: counters.injected,
+            delayed: counters.delayed,
+            by_call: plan.emulated.clone(),
+        }
     }
 }

@@ -21,10 +21,14 @@ impl Performed {
             "refused": plan.refused,
             "surrogate": plan.surrogate,
             "errors": {
-                "real": answers.real, "injected": 0, "emulated": answers.emulated, "missing": report.failures.missing,
+                "real": answers.real, "injected": answers.injected, "emulated": answers.emulated, "missing": report.failures.missing,
             },
             "emulated": answers.by_call,
-            "injections": {"planned": 0, "fired": 0},
+            "injections": {
+                "planned": self.planned,
+                "fired": answers.injected + answers.delayed,
+                "prevented": plan.prevented,
+            },
             "sandbox": sandbox,
             "leftovers": outcome.leftovers,
             "replay_trace": self.recording,

@@ -14,6 +14,7 @@ use crate::diff;
 use crate::exit::{Exit, Failure};
 pub(crate) use answers::Answers;
 use answers::{journal, told};
+use ctrace_analysis::edits::Edits;
 use ctrace_analysis::{Gates, Profile, Report, Verdict, diff_replay, judge_journal};
 use ctrace_format::{Taken, Trace};
 use ctrace_recorder::Ended as RecordEnded;
@@ -26,6 +27,7 @@ pub(crate) use observer::{Note, Observer, Stage};
 pub(crate) use recording::replaces_replays_of;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often an observer is told how far a replay is, and asked whether it is to end.
@@ -46,6 +48,17 @@ pub(crate) struct Options {
     /// The most that the compiled trace may take, if that was said.
     pub(crate) max_program: Option<u64>,
     pub(crate) gates: Gates,
+    /// The faults that are put on top.
+    pub(crate) faults: Option<Faults>,
+}
+
+/// Faults on top of a recording.
+#[derive(Debug, Clone)]
+pub(crate) struct Faults {
+    /// The recording as it would have been with them.
+    pub(crate) edits: Arc<Edits>,
+    /// The plan that they come from, as the replay's recording keeps it.
+    pub(crate) plan: String,
 }
 
 impl Options {
@@ -59,7 +72,12 @@ impl Options {
             limits: Flags::default(),
             max_program: None,
             gates: Gates::new(Profile::Synthetic),
+            faults: None,
         }
+    }
+
+    fn edits(&self) -> Option<&Arc<Edits>> {
+        self.faults.as_ref().map(|faults| &faults.edits)
     }
 }
 
@@ -80,6 +98,8 @@ pub(crate) struct Performed {
     pub(crate) recording: Option<PathBuf>,
     /// The signal that ended it, if one did.
     pub(crate) signal: Option<u8>,
+    /// How many faults were planned.
+    pub(crate) planned: u64,
 }
 
 impl Performed {
@@ -98,7 +118,7 @@ pub(crate) fn replay_recorded_and_judged(
 ) -> Result<Performed, Failure> {
     observer.begins(Stage::Compiling);
     let Plan { program, environment, peers, need, summary: plan } =
-        compile(path, trace, options.max_program)?;
+        compile(path, trace, options.max_program, options.edits())?;
     observer.begins(Stage::Building);
     let run_options = RunOptions {
         limits: Limits::resolve(&need, &Free::now(), &options.limits, options.speed),
@@ -120,18 +140,27 @@ pub(crate) fn replay_recorded_and_judged(
     outcome.leftovers = running.finish();
     observer.begins(Stage::Judging);
     let recording = recorded.map(|recorded| recorded.file.path);
-    let (mut report, answers) = judge(path, trace, recording.as_deref(), &plan, &outcome, &options.gates)?;
+    let (mut report, answers) = judge(path, trace, recording.as_deref(), &plan, &outcome, options)?;
+    if let Some(edits) = options.edits() {
+        judge_faults(edits.planned(), answers.injected + answers.delayed, &mut report);
+    }
     judge_hits(&outcome.hits, &mut report);
     for problem in &outcome.problems {
         observer.note(&Note::Lacking(problem.clone()));
     }
     let signal = signal.filter(|_| outcome.ended == Ended::Aborted);
-    Ok(Performed { plan, outcome, sandbox, report, answers, recording, signal })
+    let planned = options.edits().map_or(0, |edits| edits.planned());
+    Ok(Performed { plan, outcome, sandbox, report, answers, recording, signal, planned })
 }
 
 /// Compiles the plan of a replay.
-pub(crate) fn compile(path: &Path, trace: &Trace, max_program: Option<u64>) -> Result<Plan, Failure> {
-    let options = CompileOptions { max_program, ..CompileOptions::default() };
+pub(crate) fn compile(
+    path: &Path,
+    trace: &Trace,
+    max_program: Option<u64>,
+    edits: Option<&Arc<Edits>>,
+) -> Result<Plan, Failure> {
+    let options = CompileOptions { max_program, edits: edits.cloned(), ..CompileOptions::default() };
     Plan::compile(trace, &options).map_err(|e| failure::of_compile(e, path, max_program.is_some()))
 }
 
@@ -142,17 +171,34 @@ fn judge(
     recording: Option<&Path>,
     plan: &PlanSummary,
     outcome: &Outcome,
-    gates: &Gates,
+    options: &Options,
 ) -> Result<(Report, Answers), Failure> {
     let Some(recording) = recording else {
-        let report = judge_journal(&journal(plan, outcome), gates);
+        let report = judge_journal(&journal(plan, outcome), &options.gates);
         return Ok((report, Answers::self_reported(plan, outcome)));
     };
     let replayed = Trace::open(recording)?;
-    let answers = Answers::recorded(&replayed);
-    let recorded = diff::model(path, trace)?;
-    let other = diff::model(recording, &replayed)?;
-    Ok((diff_replay(&recorded, &other, gates, Some(&told(outcome))), answers))
+    let answers = Answers { delayed: outcome.counters.delayed, ..Answers::recorded(&replayed) };
+    let none = Arc::default();
+    let recorded = diff::model(path, trace, options.edits().unwrap_or(&none))?;
+    let other = diff::model(recording, &replayed, &none)?;
+    Ok((diff_replay(&recorded, &other, &options.gates, Some(&told(outcome))), answers))
+}
+
+/// A replay with faults tells nothing of them if none took place.
+fn judge_faults(planned: u64, fired: u64, report: &mut Report) {
+    if fired == planned && planned > 0 {
+        return;
+    }
+    if report.verdict == Verdict::Match {
+        report.verdict = Verdict::Inconclusive;
+    }
+    let reason = if planned == 0 {
+        "no fault was planned: no rule hits a call of the recording".to_owned()
+    } else {
+        format!("{fired} of {planned} planned faults took place")
+    };
+    report.reasons.insert(0, reason);
 }
 
 /// A replay that ran into a limit did not do what the recording did: it matches nothing, whatever was compared.

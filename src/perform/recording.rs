@@ -3,7 +3,7 @@
 use super::observer::{Note, Observer};
 use super::{Options, sum};
 use crate::exit::Failure;
-use ctrace_analysis::REPLAY_OF;
+use ctrace_analysis::{FAULTS, REPLAY_OF};
 use ctrace_format::{Policy, Taken, Trace};
 use ctrace_recorder::{Config, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::PlanSummary;
@@ -23,6 +23,9 @@ pub(super) fn start(
     config.ring_bytes = ring_bytes(plan).max(config.ring_bytes);
     // Its processes are ours: they can become nobody else's, having no way to gain a privilege.
     config.facts.insert(REPLAY_OF.to_owned(), identity(trace));
+    if let Some(faults) = &options.faults {
+        config.facts.insert(FAULTS.to_owned(), faults.plan.clone());
+    }
     // The replay does what the trace says: what is masked in one must be in the other.
     config.redact = Policy::of_header(&trace.header().redaction).min(Policy::Default);
     match Recorder::start(config) {

@@ -168,7 +168,7 @@ fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 pub(super) fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure> {
-    let plan = perform::compile(&args.file, trace, args.limits.max_program)?;
+    let plan = perform::compile(&args.file, trace, args.limits.max_program, None)?;
     if args.steps {
         return steps(plan, out);
     }

@@ -213,10 +213,14 @@ impl Follower {
         revise: &mut dyn FnMut(Decided),
     ) -> Fate {
         let sc = Call::of(call.sysno);
-        let mut fate = if fails {
-            Fate::Stays
-        } else if is_unborn || self.is_of_another_program(sc, tgid) || self.depends(sc, call, tgid, words) {
+        let is_prevented =
+            is_unborn || self.is_of_another_program(sc, tgid) || self.depends(sc, call, tgid, words);
+        // One fault may prevent another.
+        let fails = fails && !is_prevented;
+        let mut fate = if is_prevented {
             Fate::Absent
+        } else if fails {
+            Fate::Stays
         } else {
             self.less(sc, call, words)
         };

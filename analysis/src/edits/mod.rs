@@ -145,9 +145,10 @@ impl Edits {
         self.left_out.iter().map(|(name, count)| (*name, *count)).filter(|(_, count)| *count > 0)
     }
 
-    /// How many calls are made to fail, or to succeed without being made.
-    pub fn replaced(&self) -> u64 {
-        self.injections.values().filter(|i| i.result.is_some()).count() as u64
+    /// How many faults there are to be: answers in place of calls, and calls that are only delayed. One that is prevented by
+    /// another is none.
+    pub fn planned(&self) -> u64 {
+        self.injections.keys().filter(|ordinal| !self.absent.has(**ordinal)).count() as u64
     }
 
     /// An event as it would have been; `None`: it does not take place.

@@ -251,6 +251,8 @@ pub struct Counters {
     pub emulated: AtomicU64,
     /// Calls that an injected fault answered.
     pub injected: AtomicU64,
+    /// Calls that were made, and delayed by an injected fault.
+    pub delayed: AtomicU64,
     /// Recorded calls not made, by policy.
     pub refused: AtomicU64,
     /// Recorded calls that something else stood for.

@@ -94,6 +94,7 @@ pub enum Kind {
     /// Waits, thinks and publishes only. No call is made or counted.
     Sync = 13,
     /// The task stands still for `aux` ns of recorded time, and is later by that from then on: it does not catch up.
+    /// `expect`: 1 if this counts as a delay of a call, 0 if another does.
     Delay = 14,
 }
 

@@ -6,6 +6,7 @@ mod bounds;
 mod calls;
 mod crowds;
 mod ends;
+mod faults;
 mod files;
 mod inherited;
 mod listeners;

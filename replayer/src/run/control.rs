@@ -113,6 +113,7 @@ impl Control {
                 (&mut sum.done, &c.done),
                 (&mut sum.emulated, &c.emulated),
                 (&mut sum.injected, &c.injected),
+                (&mut sum.delayed, &c.delayed),
                 (&mut sum.refused, &c.refused),
                 (&mut sum.surrogate, &c.surrogate),
                 (&mut sum.missing, &c.missing),

@@ -30,6 +30,8 @@ pub struct Counters {
     pub emulated: u64,
     /// Calls that an injected fault answered.
     pub injected: u64,
+    /// Calls that were made, and delayed by an injected fault.
+    pub delayed: u64,
     /// Recorded calls not made, by policy.
     pub refused: u64,
     /// Recorded calls that something else stood for.

@@ -26,7 +26,7 @@ use crate::plan::environment::PeerProcess;
 use crate::plan::{CompileOptions, Plan};
 use ctrace_format::syscalls::Family;
 use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
-use ctrace_program::{BuildError, Kind, NUMBER_ARG, Step, Wait, flags};
+use ctrace_program::{BuildError, Expect, Kind, NUMBER_ARG, Step, Wait, flags};
 use ends::Ends;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -391,7 +391,9 @@ impl Lower<'_> {
 
 /// The call is made later, and its task goes on later.
 fn delayed(lowered: &mut Lowered, delay: Delay) {
-    let stand = |ns| Step::of(Kind::Delay).aux(ns);
+    // A call that is answered as well is counted as such.
+    let mut counts = i64::from(lowered.step.flags & flags::INJECTED == 0);
+    let mut stand = |ns| Step::of(Kind::Delay).aux(ns).expect(Expect::Any, std::mem::take(&mut counts));
     if delay.enter_ns > 0 {
         lowered.pre.insert(0, stand(delay.enter_ns));
         lowered.late.at += 1;

@@ -136,6 +136,7 @@ pub fn run(task: &Task, depth: u32) {
             Some(Kind::Sync) => complete(task, index),
             Some(Kind::Delay) => {
                 count(&task.slot.shift_ns, step.aux);
+                count(&task.slot.counters.delayed, step.expect as u64);
                 think_until(task, now_ns().saturating_add(scaled(step.aux)), 0);
                 complete(task, index);
             }

@@ -1,0 +1,78 @@
+//! Plans of recordings as they would have been with faults.
+
+use super::{AT_FDCWD, Mem, named, steps};
+use crate::compile::{CompileError, Source, compile};
+use crate::plan::{CompileOptions, Plan};
+use ctrace_analysis::edits::{Edits, Injection};
+use ctrace_format::{Container, Known, Object, ObjectId, StrId, TaskDef, TaskId};
+use ctrace_program::{Kind, flags};
+use std::sync::Arc;
+
+const EACCES: i64 = -13;
+
+impl Known for Mem {
+    fn string(&self, id: StrId) -> Option<&[u8]> {
+        Some(self.str(id))
+    }
+    fn task_def(&self, id: TaskId) -> Option<&TaskDef> {
+        Some(self.task(id))
+    }
+    fn object_def(&self, id: ObjectId) -> Option<&Object> {
+        Some(self.object(id))
+    }
+    fn all_containers(&self) -> &[Container] {
+        &[]
+    }
+}
+
+/// A plan with this done to the events with these numbers.
+fn plan_with(t: &Mem, injections: Vec<Injection>) -> Plan {
+    let edits = Edits::of::<CompileError>(t.snapshot(), t, injections, |each| t.for_each(each)).unwrap();
+    let options = CompileOptions { edits: Some(Arc::new(edits)), ..CompileOptions::default() };
+    compile(t, &options).unwrap()
+}
+
+fn opened_read_closed() -> Mem {
+    let mut t = Mem::new();
+    let a = t.add_task(10, 10);
+    t.call(a, "getuid", [0; 6], 0);
+    let file = t.file(b"/etc/conf", 100);
+    t.open(a, b"/etc/conf", 0, 3, Some(file));
+    t.call(a, "read", [3, 0, 100, 0, 0, 0], 100).object = Some(file);
+    t.call(a, "close", [3, 0, 0, 0, 0, 0], 0).object = Some(file);
+    t.call(a, "getgid", [0; 6], 0);
+    t
+}
+
+#[test]
+fn a_call_that_fails_is_answered_and_what_needs_it_is_not_made() {
+    let t = opened_read_closed();
+    let fault = Injection { ordinal: 1, result: Some(EACCES), enter_ns: 0, exit_ns: 0 };
+    let plan = plan_with(&t, vec![fault]);
+    let steps = steps(&plan, 0);
+    let made: Vec<u32> = steps.iter().filter(|s| s.kind == Kind::Call as u8).map(|s| s.nr).collect();
+    assert_eq!(made, ["getuid", "openat", "getgid"].map(named));
+    let open = steps.iter().find(|s| s.nr == named("openat")).unwrap();
+    assert_eq!(open.flags & (flags::FAULT | flags::INJECTED), flags::FAULT | flags::INJECTED);
+    assert_eq!((open.expect, open.args[0]), (EACCES, AT_FDCWD));
+    assert_eq!(plan.summary.injected.get("openat EACCES"), Some(&1));
+    assert_eq!(plan.summary.emulated.len(), 0);
+    let prevented: Vec<(&str, u64)> = plan.summary.prevented.iter().map(|(k, n)| (k.as_str(), *n)).collect();
+    assert_eq!(prevented, [("close", 1), ("read", 1)]);
+}
+
+#[test]
+fn a_call_that_is_delayed_is_made_and_its_task_is_later_from_then_on() {
+    let t = opened_read_closed();
+    let delay = Injection { ordinal: 2, result: None, enter_ns: 5_000_000, exit_ns: 7_000_000 };
+    let plan = plan_with(&t, vec![delay]);
+    let steps = steps(&plan, 0);
+    let read = steps.iter().position(|s| s.nr == named("read") && s.kind == Kind::Call as u8).unwrap();
+    let stands: Vec<(usize, u64)> = (0..steps.len())
+        .filter(|at| steps[*at].kind == Kind::Delay as u8)
+        .map(|at| (at, steps[at].aux))
+        .collect();
+    assert_eq!(stands, [(read - 1, 5_000_000), (read + 1, 7_000_000)]);
+    assert_eq!(steps[read].flags & flags::FAULT, 0);
+    assert!(plan.summary.injected.is_empty() && plan.summary.prevented.is_empty());
+}
