@@ -46,9 +46,6 @@ pub const ANSWER_TAG: u64 = 0xC7AC_FA17_0000_0000;
 /// Bit of a tag: the bits below it are a result ≥ 0, not an errno.
 pub const ANSWER_VALUE: u64 = 1 << 31;
 
-/// Bit of a tag with an errno, or with 0: the answer was not recorded but is a fault on top.
-pub const ANSWER_INJECTED: u64 = 1 << 30;
-
 /// Whether a sixth argument has [`ANSWER_TAG`].
 #[allow(clippy::inline_always, reason = "the kernel half has no stack for a call")]
 #[inline(always)]
@@ -162,3 +159,6 @@ pub mod loss {
     /// Number of counters.
     pub const COUNT: u32 = 32;
 }
+
+/// Bit of a tag with an errno, or with 0: the answer was not recorded but is a fault on top.
+pub const ANSWER_INJECTED: u64 = 1 << 30;
