@@ -2,11 +2,11 @@
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output};
-use crate::read;
+use crate::{faults, read};
 use anyhow::Context;
 use ctrace_analysis::edits::Edits;
 use ctrace_analysis::{Gates, Model, Profile, Report, Verdict, diff};
-use ctrace_format::{OutFile, Policy, Taken, Trace, TraceFile};
+use ctrace_format::{Header, OutFile, Policy, Taken, Trace, TraceFile};
 use ctrace_report::verdict::{self, JUNIT_BEGINS, MARKDOWN_BEGINS, junit, markdown};
 use std::path::{Path, PathBuf};
 
@@ -85,8 +85,9 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     crate::give_up(&outputs)?;
     let first = read(first, out)?;
     let redaction = first.header().redaction.clone();
+    let first = first.rebased();
     let none = Edits::default();
-    let a = model(&args.a, &first.rebased(), &none)?;
+    let a = model(&args.a, &first, &none)?;
     let mut reports = Vec::new();
     for file in others {
         let path = file.path().to_owned();
@@ -97,9 +98,10 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         let trace = trace.rebased();
         let replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
         let b = model(&path, &trace, &none)?;
+        let planned = planned(&args.a, &first, trace.header())?;
         drop(trace);
         let profile = args.profile.of(replay);
-        let report = diff(&a, &b, &gates(profile, &args.fail_on)?);
+        let report = against(&a, planned.as_ref(), &b, &gates(profile, &args.fail_on)?);
         if args.json {
             out.document(&Document::of_report(&report))?;
         } else {
@@ -164,6 +166,29 @@ pub(crate) fn model(path: &Path, trace: &Trace, edits: &Edits) -> Result<Model, 
     Model::edited(trace, edits)
         .with_context(|| format!("understanding {}", path.display()))
         .map_err(|e| Failure::new(Exit::BadTrace, e))
+}
+
+/// What a recording would have been with the faults that its replay was to have.
+pub(crate) struct Planned {
+    model: Model,
+    delays: bool,
+}
+
+/// The recording as a replay with this header was to show it, where that is another one than it was.
+pub(crate) fn planned(path: &Path, trace: &Trace, replay: &Header) -> Result<Option<Planned>, Failure> {
+    let edits = faults::of_replay(trace, replay)?;
+    if edits.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Planned { model: model(path, trace, &edits)?, delays: edits.delays() }))
+}
+
+/// Compares a recording, as it was or as it was planned, with another run: what was planned is no deviation.
+pub(crate) fn against(recorded: &Model, planned: Option<&Planned>, other: &Model, gates: &Gates) -> Report {
+    match planned {
+        Some(Planned { model, delays }) => diff(model, other, &gates.clone().delayed(*delays)),
+        None => diff(recorded, other, gates),
+    }
 }
 
 /// The exit code of a verdict.

@@ -106,7 +106,8 @@ fn compare(
     // Said when they are read for the report: what is wrong with them.
     let first = first.clone().read()?;
     let redaction = first.header().redaction.clone();
-    let a = diff::model(path, &first.rebased(), &Edits::default())?;
+    let first = first.rebased();
+    let a = diff::model(path, &first, &Edits::default())?;
     let mut reports = Vec::new();
     for (path, file) in others {
         let trace = file.clone().read()?;
@@ -114,8 +115,10 @@ fn compare(
             out.warn(diff::STRANGERS);
         }
         let is_replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
+        let planned = diff::planned(&files[0].0, &first, trace.header())?;
         let b = diff::model(path, &trace.rebased(), &Edits::default())?;
-        reports.push(ctrace_analysis::diff(&a, &b, &diff::gates(profile.of(is_replay), &[])?));
+        let gates = diff::gates(profile.of(is_replay), &[])?;
+        reports.push(diff::against(&a, planned.as_ref(), &b, &gates));
     }
     Ok(reports)
 }

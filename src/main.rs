@@ -10,6 +10,7 @@ mod doctor;
 mod events;
 mod exit;
 mod export;
+mod faults;
 mod gathered;
 mod import;
 mod info;
@@ -19,6 +20,7 @@ mod meeting;
 mod names;
 mod output;
 mod perform;
+mod plan;
 mod probe;
 mod progress;
 mod record;
@@ -87,6 +89,7 @@ enum Command {
     Repair(repair::Args),
     Redact(redact::Args),
     Replay(replay::Args),
+    Plan(plan::Args),
     Diff(diff::Args),
     Report(report::Args),
     Bundle(bundle::Args),
@@ -186,6 +189,7 @@ fn run(command: Command, standing: Standing, out: &mut Output) -> Result<Exit, F
         Command::Record(args) => record::run(&args, whose, out),
         Command::Import(args) => import::run(&args, out),
         Command::Info(args) => info::run(&args, out),
+        Command::Plan(args) => plan::run(&args, out),
         Command::Mark(args) => mark::run(&args, out),
         Command::Events(args) => events::run(args, out),
         Command::Export(args) => export::run(&args, out),

@@ -5,13 +5,15 @@ mod present;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape};
-use crate::perform::{self, Options};
-use crate::{diff, signals};
+use crate::perform::{self, Faults, Options};
+use crate::plan::Expressions;
+use crate::{diff, faults, plan, signals};
 use ctrace_analysis::{Profile, without_replay};
 use ctrace_format::{Lack, Taken, Trace, TraceFile};
 use ctrace_replayer::Pace;
 pub(crate) use present::{Screen, describe};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Do what a trace shows to a kernel again, in a sandbox, and compare.
 ///
@@ -23,6 +25,7 @@ Examples:
   sudo ctrace replay incident.ctr                  replay, record the replay, compare
   ctrace replay incident.ctr --dry-run             only say what would be done
   sudo ctrace replay incident.ctr --mode afap      without the time the workload spent thinking
+  sudo ctrace replay incident.ctr --inject connect:error=ECONNREFUSED:when=3+
 
 Without root the replay is judged by its own journal (`self-reported`): only root can record it.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option that is given or not")]
@@ -55,6 +58,8 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     limits: limits::Args,
+    #[command(flatten)]
+    faults: Expressions,
 }
 
 /// The paces as words of the command line.
@@ -98,17 +103,35 @@ fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The faults that are asked for. Each rule has to hit something.
+fn on_top(args: &Args, trace: &Trace, out: &mut Output) -> Result<Option<Faults>, Failure> {
+    let Some(plan) = args.faults.plan()? else { return Ok(None) };
+    let resolution = faults::resolve(&plan, trace)?;
+    if let Some(why) = plan::lacks(&plan, &resolution) {
+        let failure = Failure::say(Exit::Inconclusive, why);
+        return Err(failure.fix("ctrace plan check says what each rule hits"));
+    }
+    for line in plan::lines(&plan, &resolution) {
+        out.say(&line);
+    }
+    let edits = faults::edits(&plan, &resolution, trace)?;
+    Ok(Some(Faults { edits: Arc::new(edits), plan: plan.text() }))
+}
+
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let file = TraceFile::open(&args.file)?;
     if args.dry_run {
         crate::give_up(&[])?;
-        return present::dry_run(args, &crate::read(file, out)?.rebased(), out);
+        let trace = crate::read(file, out)?.rebased();
+        let faults = on_top(args, &trace, out)?;
+        return present::dry_run(args, &trace, faults.as_ref(), out);
     }
     let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("replay.ctr"));
     crate::keep_inputs(&[&file], &output)?;
     let gates = diff::gates(Profile::Synthetic, &args.fail_on)?;
     let trace = crate::read(file, out)?.rebased();
     told_enough(&args.file, &trace, args.mode)?;
+    let faults = on_top(args, &trace, out)?;
     let taken = if args.force {
         Taken::Replace
     } else if args.output.is_none() {
@@ -124,7 +147,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         limits: args.limits.flags(),
         max_program: args.limits.max_program,
         gates,
-        faults: None,
+        faults,
     };
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     // Signals are only counted from now on: nothing may hold this process that a signal is to end.

@@ -9,18 +9,21 @@
 
 mod align;
 mod build;
+mod calls;
 mod clock;
 mod conn;
 pub mod connects;
 mod costs;
 mod diff;
 pub mod edits;
+pub mod faults;
 pub mod fds;
 mod findings;
 mod gates;
 mod lacks;
 mod model;
 mod names;
+mod near;
 mod order;
 mod overview;
 mod pattern;
@@ -33,6 +36,7 @@ pub mod shared;
 mod symbol;
 mod trigger;
 
+pub use calls::{Calls, CallsError};
 pub use clock::{Jump, Jumps};
 pub use conn::{CloseKind, Conn, ConnKind, Side, Turn};
 pub use diff::{Forced, Journal, Starved, Told, diff, diff_replay, judge_journal};

@@ -23,6 +23,8 @@ pub enum Shape {
     Replay,
     /// A replay that would be done: `replay --dry-run`.
     Plan,
+    /// The calls that faults would hit: `plan check`.
+    Faults,
     /// A mark that was set: `mark`.
     Mark,
     /// The abilities of the host: `doctor`.
@@ -47,6 +49,7 @@ impl Shape {
             | Self::Check
             | Self::Replay
             | Self::Plan
+            | Self::Faults
             | Self::Mark
             | Self::Doctor
             | Self::Demo

@@ -105,7 +105,8 @@ pub(super) fn write(
         let b = diff::model(&sides[1].path, &sides[1].trace, &Edits::default())?;
         let replay = sides[1].trace.summary().is_some_and(|s| s.engine_calls > 0);
         let profile = if replay { Profile::Synthetic } else { Profile::RealBinary };
-        ctrace_analysis::diff(&a, &b, &diff::gates(profile, &[])?)
+        let planned = diff::planned(&sides[0].path, &sides[0].trace, sides[1].trace.header())?;
+        diff::against(&a, planned.as_ref(), &b, &diff::gates(profile, &[])?)
     };
     let pair = Pair {
         starts_ns: [&sides[0], &sides[1]].map(|side| side.trace.header().start_boottime_ns),

@@ -24,7 +24,7 @@ use ctrace_replayer::{
 };
 pub(crate) use failure::refusal;
 pub(crate) use observer::{Note, Observer, Stage};
-pub(crate) use recording::replaces_replays_of;
+pub(crate) use recording::{identity, replaces_replays_of};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -180,9 +180,10 @@ fn judge(
     let replayed = Trace::open(recording)?;
     let answers = Answers { delayed: outcome.counters.delayed, ..Answers::recorded(&replayed) };
     let none = Arc::default();
+    let gates = options.gates.clone().delayed(options.edits().is_some_and(|edits| edits.delays()));
     let recorded = diff::model(path, trace, options.edits().unwrap_or(&none))?;
     let other = diff::model(recording, &replayed, &none)?;
-    Ok((diff_replay(&recorded, &other, &options.gates, Some(&told(outcome))), answers))
+    Ok((diff_replay(&recorded, &other, &gates, Some(&told(outcome))), answers))
 }
 
 /// A replay with faults tells nothing of them if none took place.

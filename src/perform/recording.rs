@@ -54,7 +54,7 @@ fn ring_bytes(plan: &PlanSummary) -> u64 {
 }
 
 /// As [`REPLAY_OF`] has it of a replay.
-fn identity(trace: &Trace) -> String {
+pub(crate) fn identity(trace: &Trace) -> String {
     format!("{:016x}", trace.identity())
 }
 

@@ -3,7 +3,7 @@
 use super::Args;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape, Style};
-use crate::perform::{self, Note, Observer, Performed, Stage, sum};
+use crate::perform::{self, Faults, Note, Observer, Performed, Stage, sum};
 use crate::progress::{Progress, spinner};
 use crate::{signals, units};
 use ctrace_format::{Abi, Sysno, Trace, syscalls};
@@ -102,6 +102,12 @@ pub(crate) fn describe(performed: &Performed, out: &mut Output) {
     if !plan.emulated.is_empty() {
         row("emulated", format!("{}: {}", units::count(sum(&plan.emulated)), list(&plan.emulated)));
     }
+    if !plan.injected.is_empty() {
+        row("injected", format!("{}: {}", units::count(sum(&plan.injected)), list(&plan.injected)));
+    }
+    if !plan.prevented.is_empty() {
+        row("prevented", format!("{}: {}", units::count(sum(&plan.prevented)), list(&plan.prevented)));
+    }
     if !plan.missing.is_empty() {
         row("not rebuilt", format!("{}: {}", units::count(sum(&plan.missing)), list(&plan.missing)));
     }
@@ -167,8 +173,14 @@ fn steps(plan: Plan, out: &mut Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-pub(super) fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Exit, Failure> {
-    let plan = perform::compile(&args.file, trace, args.limits.max_program, None)?;
+pub(super) fn dry_run(
+    args: &Args,
+    trace: &Trace,
+    faults: Option<&Faults>,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let plan =
+        perform::compile(&args.file, trace, args.limits.max_program, faults.map(|faults| &faults.edits))?;
     if args.steps {
         return steps(plan, out);
     }
@@ -194,6 +206,8 @@ pub(super) fn dry_run(args: &Args, trace: &Trace, out: &mut Output) -> Result<Ex
         ("refused", &plan.refused),
         ("surrogate", &plan.surrogate),
         ("emulated", &plan.emulated),
+        ("injected", &plan.injected),
+        ("prevented", &plan.prevented),
         ("not rebuilt", &plan.missing),
     ] {
         rows.push((name, if map.is_empty() { "nothing".to_owned() } else { list(map) }));

@@ -130,6 +130,11 @@ impl Edits {
         }
     }
 
+    /// Whether calls are delayed.
+    pub fn delays(&self) -> bool {
+        self.injections.values().any(|injection| injection.enter_ns > 0 || injection.exit_ns > 0)
+    }
+
     /// Whether nothing is different.
     pub fn is_empty(&self) -> bool {
         self.injections.is_empty()

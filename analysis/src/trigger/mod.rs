@@ -55,6 +55,7 @@ use ends::Ends;
 use measure::{Condition, Sight};
 
 pub use parse::TriggerError;
+pub(crate) use parse::words::SIGNALS;
 
 /// When a trigger that fired is armed again: both must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 //! From text to conditions, with errors that say where and what else.
 
 mod names;
-mod words;
+pub(crate) mod words;
 
 use super::Node;
 use super::about::About;
 use super::measure::{Calls, Comparison, Condition, Measure};
+use crate::near::similar;
 use ctrace_format::Metric;
-use words::{scale, similar};
+use words::scale;
 
 /// What stands in an expression where something else should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,9 +2,10 @@
 
 use super::Events;
 use super::decode::Call;
+pub use ctrace_analysis::Calls;
 use ctrace_analysis::connects::Connected;
 use ctrace_analysis::{Containers, Pattern};
-use ctrace_format::syscalls::{self, Failing, Kind, List};
+use ctrace_format::syscalls::{self, Failing};
 use ctrace_format::{Class, Event, ProcessKind, SyscallFlags, TaskDef, TaskId, Trace, errno};
 use std::collections::HashSet;
 
@@ -28,129 +29,6 @@ pub const CLASSES: [Class; 13] = [
 /// The class of this name.
 pub fn class(name: &str) -> Option<Class> {
     CLASSES.into_iter().find(|class| class.name() == name)
-}
-
-/// Which calls, by name or class: `openat,read`, `%net`, `!futex`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Calls {
-    include: Vec<Word>,
-    exclude: Vec<Word>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Word {
-    Name(Pattern),
-    Class(CallClass),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CallClass {
-    File,
-    Desc,
-    Net,
-    Process,
-    Memory,
-    Signal,
-    Ipc,
-    Poll,
-    Time,
-}
-
-const CALL_CLASSES: &[(&str, CallClass)] = &[
-    ("file", CallClass::File),
-    ("desc", CallClass::Desc),
-    ("net", CallClass::Net),
-    ("network", CallClass::Net),
-    ("process", CallClass::Process),
-    ("memory", CallClass::Memory),
-    ("signal", CallClass::Signal),
-    ("ipc", CallClass::Ipc),
-    ("poll", CallClass::Poll),
-    ("time", CallClass::Time),
-];
-
-impl CallClass {
-    fn has(self, name: &str) -> bool {
-        let row = syscalls::Call::named(name).row();
-        let any = |kinds: &[Kind]| row.args.is_some_and(|args| args.iter().any(|(_, k)| kinds.contains(k)));
-        match self {
-            Self::File => any(&[Kind::Path]),
-            Self::Desc => any(&[Kind::Fd, Kind::DirFd, Kind::NewFds, Kind::PollFds]) || row.makes.is_result(),
-            Self::Net => {
-                any(&[
-                    Kind::SockAddr,
-                    Kind::SockAddrOut,
-                    Kind::MsgFlags,
-                    Kind::Domain,
-                    Kind::OptVal,
-                    Kind::How,
-                ]) || matches!(name, "listen" | "getsockopt" | "accept" | "sendfile")
-            }
-            Self::Process => row.listed == Some(List::Process),
-            Self::Memory => row.listed == Some(List::Memory),
-            Self::Signal => any(&[Kind::Signal, Kind::SigAction, Kind::SigSet]) || name.starts_with("rt_sig"),
-            Self::Ipc => {
-                ["shm", "sem", "msg", "mq_"].iter().any(|p| name.starts_with(p)) && !name.starts_with("msync")
-                    || name.starts_with("futex")
-                    || name.starts_with("pipe")
-                    || name.starts_with("eventfd")
-            }
-            Self::Poll => row.listed == Some(List::Poll),
-            Self::Time => {
-                name.contains("nanosleep")
-                    || name.starts_with("timer")
-                    || name.starts_with("clock_")
-                    || matches!(
-                        name,
-                        "alarm" | "setitimer" | "getitimer" | "gettimeofday" | "time" | "times" | "pause"
-                    )
-            }
-        }
-    }
-}
-
-impl Calls {
-    /// Names with `*` and `?`, classes (`%net`), and `!` for what is not to be, with commas between.
-    ///
-    /// # Errors
-    /// A sentence for an unknown class or a name that is no call.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut calls = Self::default();
-        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-            let (negative, word) = word.strip_prefix('!').map_or((false, word), |w| (true, w));
-            let parsed = if let Some(class) = word.strip_prefix('%') {
-                let known = CALL_CLASSES.iter().find(|(n, _)| *n == class).map(|(_, c)| *c);
-                Word::Class(known.ok_or_else(|| {
-                    let names: Vec<String> = CALL_CLASSES.iter().map(|(n, _)| format!("%{n}")).collect();
-                    format!("no class of calls is named %{class}; there are {}", names.join(", "))
-                })?)
-            } else {
-                let pattern = Pattern::whole(word);
-                if !every_name().any(|n| pattern.fits(n.as_bytes())) {
-                    return Err(format!("no system call is named {word:?}"));
-                }
-                Word::Name(pattern)
-            };
-            if negative { calls.exclude.push(parsed) } else { calls.include.push(parsed) }
-        }
-        Ok(calls)
-    }
-
-    /// Whether the call of this name is one of them.
-    pub fn has(&self, name: &str) -> bool {
-        let fits = |word: &Word| match word {
-            Word::Name(pattern) => pattern.fits(name.as_bytes()),
-            Word::Class(class) => class.has(name),
-        };
-        (self.include.is_empty() || self.include.iter().any(fits)) && !self.exclude.iter().any(fits)
-    }
-}
-
-fn every_name() -> impl Iterator<Item = &'static str> {
-    use ctrace_format::{Abi, Sysno};
-    [Abi::X86_64, Abi::Aarch64, Abi::I386]
-        .into_iter()
-        .flat_map(|abi| (0..600).filter_map(move |nr| syscalls::name(Sysno { abi, nr })))
 }
 
 /// Which tasks: a tid, a tgid, or a pattern for the name.
@@ -321,16 +199,6 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn calls_are_chosen_by_name_and_class() {
-        let calls = Calls::parse("%file,read,!openat").unwrap();
-        assert!(calls.has("read") && calls.has("unlink") && !calls.has("openat") && !calls.has("write"));
-        let net = Calls::parse("%net").unwrap();
-        assert!(net.has("connect") && net.has("sendto") && net.has("listen") && !net.has("read"));
-        assert!(Calls::parse("!futex").unwrap().has("read"));
-        assert!(Calls::parse("%coffee").is_err() && Calls::parse("opennat").is_err());
-    }
 
     #[test]
     fn errors_are_named_or_numbered() {

@@ -75,7 +75,7 @@ impl Query {
                 _ => query.bare(&word)?,
             }
         }
-        query.wish.calls = Calls::parse(&query.calls)?;
+        query.wish.calls = Calls::parse(&query.calls).map_err(|error| error.to_string())?;
         Ok(query)
     }
 

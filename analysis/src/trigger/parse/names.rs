@@ -2,8 +2,9 @@
 
 use super::super::about::About;
 use super::super::measure::Calls;
-use super::words::{SIGNALS, similar};
+use super::words::SIGNALS;
 use super::{Parsed, Parser};
+use crate::near::similar;
 use ctrace_format::{Abi, Metric, errno, syscalls};
 
 impl Parser<'_> {

@@ -1,0 +1,17 @@
+//! Fault plans: which calls of a recording are to fail, or to take longer, in its replay.
+//!
+//! A [`Plan`] is a list of rules, each written as an expression of strace's (`connect:error=ECONNREFUSED:when=3+`, strace(1),
+//! "Tampering"), with more to choose by: the task, the other end, the path, arguments, chance. [`Plan::resolve`] tells which
+//! calls of a recording it hits, without running anything; the same plan and seed hit the same calls.
+//!
+//! A plan comes from elsewhere: reading one is bounded, and panics on nothing.
+
+mod matching;
+mod parse;
+mod plan;
+mod resolve;
+
+pub use matching::{Comparison, Match, Peer, Predicate};
+pub use parse::PlanError;
+pub use plan::{Action, Delay, Nth, Phase, Plan, Rule, When};
+pub use resolve::{Hit, Resolution, ResolveError, Resolved};

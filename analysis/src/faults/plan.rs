@@ -1,0 +1,161 @@
+//! What a plan is.
+
+use super::{Match, PlanError, parse};
+use std::fmt::Write as _;
+
+/// A plan.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// Whatever is decided by chance is decided by this.
+    pub seed: u64,
+    /// The rules, in their order: where two decide the result of one call, the first does.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// As it was written.
+    pub text: String,
+    /// What it is about.
+    pub matching: Match,
+    /// Which of those.
+    pub when: When,
+    /// What is done.
+    pub act: Action,
+}
+
+/// Which of the calls that match are hit. They are numbered, by thread and call, as strace counts them; the numbers in `nth`
+/// are kept, and chance decides among those.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct When {
+    /// These numbers; `None`: all.
+    pub nth: Option<Nth>,
+    /// Each with this probability, 0 to 1.
+    pub prob: Option<f64>,
+    /// At most so many in all.
+    pub max: Option<u64>,
+}
+
+/// `first[..last][+[step]]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nth {
+    /// The first number, from 1 on.
+    pub first: u64,
+    /// The last one; `None`: there is none.
+    pub last: Option<u64>,
+    /// The distance between two.
+    pub step: u64,
+}
+
+impl Nth {
+    /// Whether this number is one of them.
+    pub const fn has(self, nth: u64) -> bool {
+        let within = match self.last {
+            Some(last) => nth <= last,
+            None => true,
+        };
+        nth >= self.first && within && (nth - self.first).is_multiple_of(self.step)
+    }
+}
+
+/// What is done to a call. All that is there is done.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Action {
+    /// It gets this result: −errno, or a value.
+    pub result: Option<i64>,
+    /// Whether it does its work although it fails.
+    pub phase: Phase,
+    /// This signal is sent to the caller when it makes the call.
+    pub signal: Option<u32>,
+    /// The call begins later.
+    pub delay_enter: Option<Delay>,
+    /// The call returns later.
+    pub delay_exit: Option<Delay>,
+    /// Another call is made in its place, by its name.
+    pub instead: Option<String>,
+    /// Memory that arguments point to is changed.
+    pub pokes: bool,
+}
+
+impl Action {
+    /// Why a replay cannot do it; `None`: it can.
+    pub fn unsupported(&self) -> Option<&'static str> {
+        if self.signal.is_some() {
+            Some("a replay cannot send signals at calls yet")
+        } else if self.instead.is_some() {
+            Some("a replay cannot make another call in place of one")
+        } else if self.pokes {
+            Some("a replay has no arguments of the program's that it could change: it makes them up")
+        } else if self.phase == Phase::After {
+            Some("a replay cannot let a call do its work and fail yet; without phase=after it fails before")
+        } else if self.result.is_some_and(|result| result > 0) {
+            Some("a replay can answer with errors and with 0 only")
+        } else {
+            None
+        }
+    }
+}
+
+/// When a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// It does nothing.
+    #[default]
+    Before,
+    /// It does its work, and says that it failed.
+    After,
+}
+
+/// How long something takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delay {
+    /// In the middle.
+    pub ns: u64,
+    /// More or less by at most this.
+    pub jitter_ns: u64,
+}
+
+impl Delay {
+    /// How long it takes at the hit of this [`super::Hit::draw`]: evenly distributed over what the jitter leaves open.
+    pub fn at(self, draw: u64) -> u64 {
+        let low = self.ns.saturating_sub(self.jitter_ns);
+        let width = u128::from(self.ns.saturating_add(self.jitter_ns) - low) + 1;
+        // The upper half of the product of two words is even over the second.
+        low + ((u128::from(draw) * width) >> 64) as u64
+    }
+}
+
+impl Plan {
+    /// A plan of expressions.
+    ///
+    /// # Errors
+    /// The first expression that makes no sense: where, why, and what was probably meant.
+    pub fn of_expressions<'t>(
+        expressions: impl IntoIterator<Item = &'t str>,
+        seed: u64,
+    ) -> Result<Self, PlanError> {
+        let rules = expressions.into_iter().map(parse::rule).collect::<Result<_, _>>()?;
+        Ok(Self { seed, rules })
+    }
+
+    /// The plan as [`Self::of_text`] reads it.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n", self.seed);
+        for rule in &self.rules {
+            let _ = writeln!(text, "{}", rule.text);
+        }
+        text
+    }
+
+    /// A plan as [`Self::text`] writes it.
+    ///
+    /// # Errors
+    /// What is no such text.
+    pub fn of_text(text: &str) -> Result<Self, PlanError> {
+        let mut lines = text.lines();
+        let seed = lines.next().and_then(|line| line.parse().ok());
+        let seed = seed.ok_or_else(|| PlanError::new(text, 0, "no seed".to_owned()))?;
+        Self::of_expressions(lines, seed)
+    }
+}

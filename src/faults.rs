@@ -1,0 +1,60 @@
+//! Faults on top of a recording: from a plan to what the recording would have been with it.
+
+use crate::exit::{Exit, Failure};
+use anyhow::Context as _;
+use ctrace_analysis::edits::{Edits, Injection};
+use ctrace_analysis::faults::{Delay, Plan, Resolution, ResolveError};
+use ctrace_analysis::{FAULTS, REPLAY_OF};
+use ctrace_format::{Filter, Header, ReadError, Trace};
+use std::collections::BTreeMap;
+
+/// Reads expressions.
+pub(crate) fn plan(expressions: &[String], seed: u64) -> Result<Plan, Failure> {
+    Plan::of_expressions(expressions.iter().map(String::as_str), seed)
+        .map_err(|error| Failure::say(Exit::Usage, error))
+}
+
+/// Which calls of a trace a plan hits.
+pub(crate) fn resolve(plan: &Plan, trace: &Trace) -> Result<Resolution, Failure> {
+    plan.resolve(trace).map_err(|error| match error {
+        ResolveError::Read(error) => Failure::new(Exit::BadTrace, error),
+        error => Failure::say(Exit::Inconclusive, error),
+    })
+}
+
+/// A trace as it would have been with the hits of a plan.
+pub(crate) fn edits(plan: &Plan, resolution: &Resolution, trace: &Trace) -> Result<Edits, Failure> {
+    let edits: Result<Edits, ReadError> =
+        Edits::of(trace.snapshot(), trace, injections(plan, resolution), |each| {
+            trace.events(&Filter::default()).try_for_each(|event| each(&event?))
+        });
+    edits.context("following the faults through the recording").map_err(|e| Failure::new(Exit::BadTrace, e))
+}
+
+/// What is done to each call that is hit.
+fn injections(plan: &Plan, resolution: &Resolution) -> Vec<Injection> {
+    let mut all: BTreeMap<u64, Injection> = BTreeMap::new();
+    for hit in &resolution.hits {
+        let Some(rule) = plan.rules.get(hit.rule) else { continue };
+        let none = Injection { ordinal: hit.ordinal, result: None, enter_ns: 0, exit_ns: 0 };
+        let here = all.entry(hit.ordinal).or_insert(none);
+        here.result = here.result.or(rule.act.result);
+        let at = |delay: Option<Delay>| delay.map_or(0, |delay| delay.at(hit.draw));
+        here.enter_ns = here.enter_ns.saturating_add(at(rule.act.delay_enter));
+        here.exit_ns = here.exit_ns.saturating_add(at(rule.act.delay_exit));
+    }
+    all.into_values().collect()
+}
+
+/// What a trace would have been with the faults of its replay, whose header this is; without faults, what it was.
+pub(crate) fn of_replay(trace: &Trace, replay: &Header) -> Result<Edits, Failure> {
+    let facts = &replay.host.facts;
+    let Some(text) = facts.get(FAULTS) else { return Ok(Edits::default()) };
+    if facts.get(REPLAY_OF) != Some(&crate::perform::identity(trace)) {
+        return Ok(Edits::default());
+    }
+    let plan = Plan::of_text(text)
+        .context("reading the plan of faults that the replay's recording keeps")
+        .map_err(|e| Failure::new(Exit::BadTrace, e))?;
+    edits(&plan, &resolve(&plan, trace)?, trace)
+}

@@ -1,0 +1,145 @@
+//! `ctrace plan`: what faults would hit, before anything runs.
+
+use crate::exit::{Exit, Failure};
+use crate::faults;
+use crate::output::{Document, Output, Shape};
+use crate::{decode, read, units};
+use ctrace_analysis::faults::{Plan, Resolution, Rule};
+use ctrace_format::TraceFile;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Say which calls of a recording faults would hit.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Check(Check),
+}
+
+/// Say how many calls each rule would hit, and which first, without running anything.
+///
+/// Exit 0: each rule hits something; 3: one hits nothing, or a replay cannot do it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ctrace plan check incident.ctr --inject connect:error=ECONNREFUSED:when=3+
+  ctrace plan check incident.ctr --inject %file:error=EIO:path=/var/lib:prob=0.1 --seed 7
+  ctrace plan check incident.ctr --inject sendto:delay_enter=20ms:peer=:5432")]
+pub(crate) struct Check {
+    /// The recording
+    file: PathBuf,
+    #[command(flatten)]
+    faults: Expressions,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Faults as options.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Expressions {
+    /// A fault, as strace writes it: SET[:error=E|:retval=0][:delay_enter=T][:delay_exit=T][:when=N..M+STEP],
+    /// and [:role=][:peer=][:path=][:arg=][:prob=][:max=][:jitter=]; several are tried in this order
+    #[arg(long, value_name = "EXPR")]
+    pub(crate) inject: Vec<String>,
+    /// What is left to chance is decided by this: the same number, the same calls
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "inject")]
+    pub(crate) seed: u64,
+}
+
+impl Expressions {
+    /// The plan; `None`: no fault is asked for.
+    pub(crate) fn plan(&self) -> Result<Option<Plan>, Failure> {
+        if self.inject.is_empty() {
+            return Ok(None);
+        }
+        faults::plan(&self.inject, self.seed).map(Some)
+    }
+}
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
+    match &args.what {
+        What::Check(check) => run_check(check, out),
+    }
+}
+
+fn run_check(args: &Check, out: &mut Output) -> Result<Exit, Failure> {
+    let Some(plan) = args.faults.plan()? else {
+        return Err(
+            Failure::say(Exit::Usage, "no fault is given").fix("say --inject connect:error=ECONNREFUSED")
+        );
+    };
+    let file = TraceFile::open(&args.file)?;
+    crate::give_up(&[])?;
+    let trace = read(file, out)?.rebased();
+    let resolution = faults::resolve(&plan, &trace)?;
+    let edits = faults::edits(&plan, &resolution, &trace)?;
+    if args.json {
+        let rules: Vec<Value> = (0..plan.rules.len()).map(|at| rule_json(&plan, &resolution, at)).collect();
+        let prevented: serde_json::Map<String, Value> =
+            edits.left_out().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+        let object =
+            json!({"rules": rules, "planned": edits.planned(), "prevented": prevented, "seed": plan.seed});
+        out.document(&Document::new(Shape::Faults, object))?;
+    } else {
+        for line in lines(&plan, &resolution) {
+            out.data(&line)?;
+        }
+        let left_out: Vec<String> =
+            edits.left_out().map(|(name, count)| format!("{name} {}", units::count(count))).collect();
+        if !left_out.is_empty() {
+            out.data(&format!("not made because of them: {}", left_out.join(", ")))?;
+        }
+    }
+    Ok(if lacks(&plan, &resolution).is_none() { Exit::Done } else { Exit::Inconclusive })
+}
+
+fn rule_json(plan: &Plan, resolution: &Resolution, at: usize) -> Value {
+    let (rule, resolved) = (&plan.rules[at], &resolution.rules[at]);
+    let first = resolved.first.map(|first| &resolution.hits[first]);
+    json!({
+        "rule": rule.text,
+        "eligible": resolved.eligible,
+        "hits": resolved.hits,
+        "shadowed": resolved.shadowed,
+        "first": first.map(|hit| json!({"event": hit.event.to_string(), "t_ns": hit.t_ns, "nth": hit.nth})),
+        "why": resolved.why,
+        "unsupported": rule.act.unsupported(),
+    })
+}
+
+/// A line for each rule, and what is wrong with it.
+pub(crate) fn lines(plan: &Plan, resolution: &Resolution) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (rule, resolved) in plan.rules.iter().zip(&resolution.rules) {
+        let first = resolved.first.map_or_else(String::new, |first| {
+            let hit = &resolution.hits[first];
+            format!(", the first at {:.6} s ({})", hit.t_ns as f64 / 1e9, hit.event)
+        });
+        let text = decode::plain(rule.text.as_bytes());
+        let (hits, eligible) = (units::count(resolved.hits), units::plural(resolved.eligible, "call"));
+        lines.push(format!("{text}: hits {hits} of {eligible}{first}"));
+        lines.extend(
+            wrong(rule, resolved.why.as_deref()).map(|why| format!("    {}", decode::plain(why.as_bytes()))),
+        );
+    }
+    lines
+}
+
+fn wrong<'r>(rule: &'r Rule, why: Option<&'r str>) -> impl Iterator<Item = &'r str> {
+    rule.act.unsupported().into_iter().chain(why)
+}
+
+/// What keeps a plan from being put on a replay: the first rule that hits nothing, or that a replay cannot do.
+pub(crate) fn lacks(plan: &Plan, resolution: &Resolution) -> Option<String> {
+    let rules = plan.rules.iter().zip(&resolution.rules);
+    rules.into_iter().find_map(|(rule, resolved)| {
+        let why = wrong(rule, resolved.why.as_deref()).next()?;
+        Some(format!("{} cannot be done: {why}", decode::plain(rule.text.as_bytes())))
+    })
+}
