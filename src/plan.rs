@@ -4,7 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::faults;
 use crate::output::{Document, Output, Shape};
 use crate::{decode, read, units};
-use ctrace_analysis::faults::{Plan, Resolution, Rule};
+use ctrace_analysis::faults::{Plan, Resolution};
 use ctrace_format::TraceFile;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -109,7 +109,6 @@ fn rule_json(plan: &Plan, resolution: &Resolution, at: usize) -> Value {
         "shadowed": resolved.shadowed,
         "first": first.map(|hit| json!({"event": hit.event.to_string(), "t_ns": hit.t_ns, "nth": hit.nth})),
         "why": resolved.why,
-        "unsupported": rule.act.unsupported(),
     })
 }
 
@@ -124,22 +123,20 @@ pub(crate) fn lines(plan: &Plan, resolution: &Resolution) -> Vec<String> {
         let text = decode::plain(rule.text.as_bytes());
         let (hits, eligible) = (units::count(resolved.hits), units::plural(resolved.eligible, "call"));
         lines.push(format!("{text}: hits {hits} of {eligible}{first}"));
-        lines.extend(
-            wrong(rule, resolved.why.as_deref()).map(|why| format!("    {}", decode::plain(why.as_bytes()))),
-        );
+        lines.extend(resolved.why.iter().map(|why| format!("    {}", decode::plain(why.as_bytes()))));
     }
     lines
 }
 
-fn wrong<'r>(rule: &'r Rule, why: Option<&'r str>) -> impl Iterator<Item = &'r str> {
-    rule.act.unsupported().into_iter().chain(why)
-}
-
 /// What keeps a plan from being put on a replay: the first rule that hits nothing, or that a replay cannot do.
 pub(crate) fn lacks(plan: &Plan, resolution: &Resolution) -> Option<String> {
-    let rules = plan.rules.iter().zip(&resolution.rules);
-    rules.into_iter().find_map(|(rule, resolved)| {
-        let why = wrong(rule, resolved.why.as_deref()).next()?;
-        Some(format!("{} cannot be done: {why}", decode::plain(rule.text.as_bytes())))
+    let mut rules = plan.rules.iter().zip(&resolution.rules);
+    rules.find_map(|(rule, resolved)| {
+        let why = resolved.why.as_deref()?;
+        Some(format!(
+            "{} cannot be done: {}",
+            decode::plain(rule.text.as_bytes()),
+            decode::plain(why.as_bytes())
+        ))
     })
 }

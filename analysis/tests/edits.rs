@@ -6,7 +6,8 @@ mod common;
 use common::{Run, Task};
 use ctrace_analysis::edits::{Edits, Injection};
 use ctrace_format::{
-    Detail, EpollEntry, Event, Filter, Process, ProcessKind, ReadError, SockAddr, SyscallFlags, syscalls,
+    Detail, EpollEntry, Event, Filter, Process, ProcessKind, ReadError, Signal, SockAddr, SyscallFlags,
+    syscalls,
 };
 
 const ECONNREFUSED: i64 = -111;
@@ -212,6 +213,43 @@ fn bytes_that_are_not_written_are_not_read() {
     r.call_with(b, "read", [3, 0, 25, 0, 0, 0], 5, Some(pipe), Vec::new());
     let (seen, _) = edited(r, &[(0, -32)]);
     assert_eq!(seen, [fails("write", -32), is("write", 20), is("read", 15), is("read", 5)]);
+}
+
+#[test]
+fn bytes_that_a_read_left_are_read_by_the_next() {
+    let mut r = Run::new(1);
+    let (a, b) = (r.task(1, 1, "a"), r.task(2, 2, "b"));
+    let pipe = r.pipe(77);
+    r.call_with(a, "write", [4, 0, 30, 0, 0, 0], 30, Some(pipe), Vec::new());
+    r.call_with(b, "read", [3, 0, 10, 0, 0, 0], 10, Some(pipe), Vec::new());
+    r.call_with(b, "read", [3, 0, 25, 0, 0, 0], 20, Some(pipe), Vec::new());
+    r.call_with(b, "read", [3, 0, 25, 0, 0, 0], 0, Some(pipe), Vec::new());
+    let (seen, _) = edited(r, &[(1, -5)]);
+    assert_eq!(seen, [is("write", 30), fails("read", -5), is("read", 25), is("read", 5)]);
+}
+
+#[test]
+fn a_child_that_is_not_made_sends_no_signal_that_is_handled() {
+    let mut r = Run::new(1);
+    let (a, b) = (r.task(1, 1, "a"), r.task(2, 2, "b"));
+    let (to, from) = (r.id(a), r.id(b));
+    let signal = |t_ns, delivered: bool| {
+        // The kernel tells it, not the child.
+        Event::Signal(Signal { t_ns, task: to, signo: 17, code: 1, sender: None, delivered, outside: None })
+    };
+    let (t_ns, kind) = (r.now + 1_000, ProcessKind::Fork { child: from });
+    r.push(&Event::Process(Process { t_ns, task: to, kind }));
+    r.call(a, "clone", [17, 0, 0, 0, 0, 0], 102);
+    let (t_ns, kind) = (r.now, ProcessKind::Exit { status: 0, group_dead: true });
+    r.push(&Event::Process(Process { t_ns, task: from, kind }));
+    r.push(&signal(t_ns + 200, false));
+    r.push(&signal(t_ns + 500, true));
+    r.now += 1_000;
+    r.call(a, "wait4", [-1_i64 as u64, 0, 1, 0, 0, 0], 0);
+    r.call(a, "rt_sigreturn", [0; 6], 0);
+    r.call(a, "getppid", [0; 6], 1);
+    let (seen, _) = edited(r, &[(0, -11)]);
+    assert_eq!(seen, [fails("clone", -11), is("getppid", 1)]);
 }
 
 #[test]

@@ -4,11 +4,15 @@ use super::ready::Ready;
 use crate::fds::{Change, FdTracker, Said, SocketEffect, socket_effect};
 use ctrace_format::syscalls::{Call, Family, Kind};
 use ctrace_format::{
-    Connection, ConnectionKind, Detail, Event, Known, Object, Process, ProcessKind, Snapshot, SockAddr,
-    SockCookie, Syscall, SyscallFlags, TaskId, TcpState, Tgid,
+    Connection, ConnectionKind, Detail, Event, Known, Object, Process, ProcessKind, Signal, Snapshot,
+    SockAddr, SockCookie, Syscall, SyscallFlags, TaskId, TcpState, Tgid,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
+/// include/linux/net.h.
+const SOCK_STREAM: u16 = 1;
+/// asm-generic/signal.h.
+const SIGCHLD: u32 = 17;
 /// Tag of a descriptor that is not made.
 const NOT_MADE: u32 = 1;
 
@@ -18,7 +22,7 @@ pub(super) enum Fate {
     Stays,
     Absent,
     /// It has this result, and does not report these descriptors or registrations.
-    Less {
+    Other {
         result: i64,
         without: Vec<u64>,
     },
@@ -45,6 +49,15 @@ pub(super) struct Foreseen {
 }
 
 impl Foreseen {
+    /// Something of a connection, which tells its own address.
+    pub(super) fn connection(&mut self, event: &Event) {
+        if let Event::Connection(connection) = event
+            && let Some(since) = self.connects.get(&connection.cookie)
+        {
+            self.clients.entry(connection.local.clone()).or_insert(*since);
+        }
+    }
+
     /// A call that is made to fail.
     pub(super) fn note(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
         let Event::Syscall(call) = event else { return };
@@ -93,8 +106,10 @@ pub(super) struct Follower {
     unconnected: FxHashSet<SockCookie>,
     /// Both ends of connections: one's own, the other.
     ends: FxHashMap<SockCookie, (SockAddr, SockAddr)>,
-    /// Threads that are not made.
-    unborn: FxHashSet<u32>,
+    /// Threads that are not made, and the processes that would have made them.
+    unborn: FxHashMap<u32, Tgid>,
+    /// Processes to which the deaths of such children are not told, and how many.
+    unmourned: FxHashMap<Tgid, u32>,
     /// Their ids, as those who would have made them know them.
     unknown_pids: FxHashSet<i64>,
     /// Processes that have failed to execute a program.
@@ -103,6 +118,12 @@ pub(super) struct Follower {
     unnamed: Vec<Vec<u8>>,
     /// Bytes that were not written.
     owed: FxHashMap<Stream, u64>,
+    /// Bytes that a read left because it failed.
+    unread: FxHashMap<Stream, u64>,
+    /// Signals that are not sent, by process and number: so many.
+    unsent: FxHashMap<(Tgid, u32), u32>,
+    /// Threads in a handler of such a signal.
+    handling: FxHashSet<u32>,
     ready: Ready,
 }
 
@@ -113,11 +134,15 @@ impl Follower {
             fds: FdTracker::new(snapshot),
             unconnected: FxHashSet::default(),
             ends: FxHashMap::default(),
-            unborn: FxHashSet::default(),
+            unborn: FxHashMap::default(),
+            unmourned: FxHashMap::default(),
             unknown_pids: FxHashSet::default(),
             unexecuted: FxHashSet::default(),
             unnamed: Vec::new(),
             owed: FxHashMap::default(),
+            unread: FxHashMap::default(),
+            unsent: FxHashMap::default(),
+            handling: FxHashSet::default(),
             ready: Ready::default(),
         }
     }
@@ -133,7 +158,7 @@ impl Follower {
         revise: &mut dyn FnMut(Decided),
     ) -> Fate {
         let task = event.task().and_then(|task| words.task_def(task)).map(|def| (def.tid.0, def.tgid));
-        let is_unborn = task.is_some_and(|(tid, _)| self.unborn.contains(&tid));
+        let is_unborn = task.is_some_and(|(tid, _)| self.unborn.contains_key(&tid));
         match event {
             Event::Syscall(call) => {
                 let Some((_, tgid)) = task else { return Fate::Stays };
@@ -144,13 +169,49 @@ impl Follower {
             }
             Event::Process(process) => self.process(process, is_unborn, words),
             Event::Connection(connection) => self.connection(connection, is_unborn),
-            Event::Signal(signal) => {
-                let by_unborn =
-                    |sender: TaskId| words.task_def(sender).is_some_and(|s| self.unborn.contains(&s.tid.0));
-                absent_if(is_unborn || signal.sender.is_some_and(by_unborn))
-            }
+            Event::Signal(signal) => absent_if(is_unborn || self.signal(signal, words)),
             _ => absent_if(is_unborn),
         }
+    }
+
+    /// Whether a signal is not sent, or not delivered for that.
+    fn signal(&mut self, signal: &Signal, words: &(impl Known + ?Sized)) -> bool {
+        let Some(to) = words.task_def(signal.task) else { return false };
+        let key = (to.tgid, signal.signo);
+        if !signal.delivered {
+            let sender = signal.sender.and_then(|sender| words.task_def(sender));
+            let mut tells_of_unborn = || {
+                signal.signo == SIGCHLD
+                    && signal.sender.is_none()
+                    && self.unmourned.get_mut(&to.tgid).is_some_and(|left| {
+                        let any = *left > 0;
+                        *left -= u32::from(any);
+                        any
+                    })
+            };
+            let is_unsent =
+                sender.is_some_and(|sender| self.unborn.contains_key(&sender.tid.0)) || tells_of_unborn();
+            if is_unsent {
+                *self.unsent.entry(key).or_default() += 1;
+            }
+            return is_unsent;
+        }
+        let Some(left) = self.unsent.get_mut(&key) else { return false };
+        *left -= 1;
+        if *left == 0 {
+            self.unsent.remove(&key);
+        }
+        self.handling.insert(to.tid.0);
+        true
+    }
+
+    /// Whether a call is made in the handler of a signal that is not sent, the return from it included.
+    fn is_in_handler(&mut self, sc: Call, tid: u32) -> bool {
+        let is_in = self.handling.contains(&tid);
+        if is_in && sc == Call::RtSigreturn {
+            self.handling.remove(&tid);
+        }
+        is_in
     }
 
     fn process(&mut self, process: &Process, is_unborn: bool, words: &(impl Known + ?Sized)) -> Fate {
@@ -165,7 +226,7 @@ impl Follower {
                 let fails =
                     is_unborn || self.unexecuted.contains(&tgid) || self.foreseen.fails(tid, process.t_ns);
                 if fails {
-                    self.unborn.insert(child.tid.0);
+                    self.unborn.insert(child.tid.0, tgid);
                 } else {
                     // Somebody else has the number now.
                     self.unborn.remove(&child.tid.0);
@@ -183,6 +244,9 @@ impl Follower {
             ProcessKind::Exit { group_dead, .. } => {
                 if group_dead {
                     self.fds.exit(tgid);
+                    if let Some(parent) = self.unborn.get(&tgid.0) {
+                        *self.unmourned.entry(*parent).or_default() += 1;
+                    }
                 }
                 absent_if(is_unborn)
             }
@@ -213,8 +277,13 @@ impl Follower {
         revise: &mut dyn FnMut(Decided),
     ) -> Fate {
         let sc = Call::of(call.sysno);
-        let is_prevented =
-            is_unborn || self.is_of_another_program(sc, tgid) || self.depends(sc, call, tgid, words);
+        // The event that tells of a new program comes before the end of the call that executed it.
+        let is_the_exec = fails && sc.row().family == Family::Exec;
+        let tid = words.task_def(call.task).map_or(0, |task| task.tid.0);
+        let is_prevented = is_unborn
+            || self.is_in_handler(sc, tid)
+            || !is_the_exec && self.is_of_another_program(sc, tgid)
+            || self.depends(sc, call, tgid, words);
         // One fault may prevent another.
         let fails = fails && !is_prevented;
         let mut fate = if is_prevented {
@@ -230,12 +299,15 @@ impl Follower {
         if fate == Fate::Stays && !fails {
             let answers = self.ready.answers(sc, call, |fd| self.is_gone(tgid, fd, words));
             if let Some((result, without)) = answers {
-                fate = if result > 0 { Fate::Less { result, without } } else { Fate::Absent };
+                fate = if result > 0 { Fate::Other { result, without } } else { Fate::Absent };
             }
         }
         let done = if fails { &Fate::Absent } else { &fate };
         self.ready.call(ordinal, sc, call, done, revise);
         let not_made = fails || fate == Fate::Absent;
+        if fate == Fate::Absent && is_prevented {
+            self.moves_nothing(sc, call, words);
+        }
         for change in self.fds.syscall(tgid, sc, call) {
             if let Change::Opened { fd, .. } = change
                 && not_made
@@ -360,6 +432,20 @@ impl Follower {
         if let Some(name) = made_name(sc, call, words) {
             self.unnamed.push(name.to_vec());
         }
+        self.moves_nothing(sc, call, words);
+    }
+
+    /// Bytes that a call does not move: they are not there for who reads them, or still there for who reads next.
+    fn moves_nothing(&mut self, sc: Call, call: &Syscall, words: &(impl Known + ?Sized)) {
+        let row = sc.row();
+        if call.flags.contains(SyscallFlags::NO_EXIT) || call.ret <= 0 {
+            return;
+        }
+        if row.reads != 0
+            && let Some(stream) = self.stream(call, false, words)
+        {
+            *self.unread.entry(stream).or_default() += call.moved();
+        }
         if row.writes != 0
             && let Some(stream) = self.stream(call, true, words)
         {
@@ -367,22 +453,22 @@ impl Follower {
         }
     }
 
-    /// A read gets less when less was written.
+    /// A read gets less when less was written, and more when one before it failed.
     fn less(&mut self, sc: Call, call: &Syscall, words: &(impl Known + ?Sized)) -> Fate {
-        if self.owed.is_empty() || sc.row().reads == 0 || call.ret <= 0 {
+        let nothing_to_do = self.owed.is_empty() && self.unread.is_empty();
+        if nothing_to_do || sc.row().reads == 0 || call.flags.contains(SyscallFlags::NO_EXIT) {
             return Fate::Stays;
         }
         let Some(stream) = self.stream(call, false, words) else { return Fate::Stays };
-        let Some(owed) = self.owed.get_mut(&stream) else { return Fate::Stays };
-        let lacks = call.moved().min(*owed);
-        *owed -= lacks;
-        if *owed == 0 {
-            self.owed.remove(&stream);
-        }
-        match call.ret - lacks as i64 {
-            _ if lacks == 0 => Fate::Stays,
+        let had = call.moved();
+        let lacks = take(&mut self.owed, &stream, had);
+        let asked = asked(sc, call).unwrap_or(had).max(had);
+        let gets = had - lacks + take(&mut self.unread, &stream, asked - (had - lacks));
+        match gets {
+            _ if gets == had => Fate::Stays,
+            // It is the end of the stream that is read next, whether that is there or not.
             0 => Fate::Absent,
-            result => Fate::Less { result, without: Vec::new() },
+            _ => Fate::Other { result: gets as i64, without: Vec::new() },
         }
     }
 
@@ -390,13 +476,35 @@ impl Follower {
     fn stream(&self, call: &Syscall, writes: bool, words: &(impl Known + ?Sized)) -> Option<Stream> {
         match words.object_def(call.object?)? {
             Object::Pipe { ino } => Some(Stream::Pipe(*ino)),
-            Object::Socket { cookie, local, peer, .. } => {
+            Object::Socket { cookie, local, peer, kind: SOCK_STREAM, .. } => {
                 let known = self.ends.get(cookie).map(|(own, other)| (own.clone(), other.clone()));
                 let (own, other) = known.or_else(|| Some((local.clone()?, peer.clone()?)))?;
                 Some(if writes { Stream::Socket(own, other) } else { Stream::Socket(other, own) })
             }
             _ => None,
         }
+    }
+}
+
+/// Takes at most so much of what there is.
+fn take(of: &mut FxHashMap<Stream, u64>, stream: &Stream, most: u64) -> u64 {
+    let Some(left) = of.get_mut(stream) else { return 0 };
+    let taken = most.min(*left);
+    *left -= taken;
+    if *left == 0 {
+        of.remove(stream);
+    }
+    taken
+}
+
+/// How many bytes a read has room for.
+fn asked(sc: Call, call: &Syscall) -> Option<u64> {
+    match sc {
+        Call::Read | Call::Recvfrom => Some(call.args[2]),
+        _ => call.details.iter().find_map(|detail| match detail {
+            Detail::Iov { bytes, .. } => Some(*bytes),
+            _ => None,
+        }),
     }
 }
 

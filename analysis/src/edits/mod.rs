@@ -83,6 +83,7 @@ impl Edits {
             if replaced(ordinal) {
                 foreseen.note(event, words);
             }
+            foreseen.connection(event);
             ordinal += 1;
             Ok(())
         })?;
@@ -121,7 +122,7 @@ impl Edits {
             }
         }
         match fate {
-            Fate::Less { result, without } => {
+            Fate::Other { result, without } => {
                 self.less.insert(ordinal, Less { result, without });
             }
             _ => {

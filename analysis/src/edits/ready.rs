@@ -96,7 +96,7 @@ impl Ready {
                         name: sc.name(),
                         result: call.ret,
                         entries,
-                        gone: if let Fate::Less { without, .. } = fate {
+                        gone: if let Fate::Other { without, .. } = fate {
                             without.clone()
                         } else {
                             Vec::new()
@@ -140,7 +140,7 @@ impl Reported {
         match result {
             _ if without.is_empty() => Fate::Stays,
             ..=0 => Fate::Absent,
-            _ => Fate::Less { result, without },
+            _ => Fate::Other { result, without },
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct Resolved {
     pub first: Option<usize>,
     /// How many more would be, had a rule before it not decided their result.
     pub shadowed: u64,
-    /// Why it hits nothing, with what the recording has that is nearest.
+    /// Why it hits nothing, with what the recording has that is nearest; or why a replay cannot do it.
     pub why: Option<String>,
 }
 
@@ -96,7 +96,9 @@ impl Plan {
         }
         let Resolver { seen, mut resolution, .. } = resolver;
         for ((rule, seen), resolved) in self.rules.iter().zip(&seen).zip(&mut resolution.rules) {
-            resolved.why = (resolved.hits == 0).then(|| seen.why(rule, resolved));
+            if resolved.hits == 0 {
+                resolved.why = Some(seen.why(rule, resolved));
+            }
         }
         Ok(resolution)
     }
@@ -177,6 +179,9 @@ impl Resolver<'_> {
             }
             if self.resolution.hits.len() >= MAX_HITS {
                 return Err(ResolveError::TooMany);
+            }
+            if let Some(why) = cannot(rule, sc) {
+                resolved.why.get_or_insert_with(|| why.to_owned());
             }
             resolved.hits += 1;
             resolved.first.get_or_insert(self.resolution.hits.len());
@@ -321,6 +326,16 @@ fn address(addr: &SockAddr) -> String {
         SockAddr::Other { family, .. } => format!("an address of family {family}"),
         _ => "an address of another kind".to_owned(),
     }
+}
+
+/// Why a replay cannot do this to a call.
+fn cannot(rule: &Rule, sc: Call) -> Option<&'static str> {
+    rule.act.unsupported().or_else(|| {
+        let is_accept = rule.act.result.is_some() && sc.row().family == Family::Accept;
+        is_accept.then_some(
+            "a replay cannot leave a connection in the queue of its listener yet; let its connect fail instead",
+        )
+    })
 }
 
 fn is_hit(rule: &Rule, nth: u64, draw: u64) -> bool {

@@ -130,6 +130,11 @@ pub(crate) fn is_work(call: &Syscall) -> bool {
     !call.flags.contains(SyscallFlags::ENGINE) && !call.flags.contains(SyscallFlags::NO_ENTER)
 }
 
+/// Whether a fault answered the call: what it says tells nothing of the state of things, and it changed nothing.
+pub(crate) fn is_injected(call: &Syscall) -> bool {
+    call.flags.contains(SyscallFlags::INJECTED.union(SyscallFlags::FILTERED))
+}
+
 /// The word that a futex call is about.
 pub(crate) fn futex_word(world: &World, task: TaskIx, addr: u64, private: bool) -> Word {
     // Words in shared memory are told apart by address only: processes that share them map them where they like, but
@@ -295,7 +300,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
         if names[task as usize].is_empty() {
             names[task as usize].clone_from(&world.tasks[task as usize].comm);
         }
-        if !is_work(call) {
+        if !is_work(call) || is_injected(call) {
             return Ok(());
         }
         world.catch_up(source, task)?;
@@ -605,7 +610,7 @@ fn discover_from(source: &dyn Source, cwd: Option<Vec<u8>>) -> Result<Discovered
             }
             Event::Syscall(call) => {
                 let task = world.task_of(source, call.task)?;
-                if !is_work(call) {
+                if !is_work(call) || is_injected(call) {
                     return Ok(());
                 }
                 let known = world.calls.get(call.sysno);

@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::calls::{Sc, nr};
 use super::emit::{As, BUFFER_MAX, Beside, EdgeKind, Emit, Lowered};
 use super::environment::Surroundings;
-use super::facts::{Facts, is_work};
+use super::facts::{Facts, is_injected, is_work};
 use super::fsmodel::FsModel;
 use super::model::{Cx, Model};
 use super::order::{Descriptors, Order, Processes};
@@ -247,10 +247,24 @@ impl Lower<'_> {
         }
         let nr = known.native.unwrap_or(0);
         let mut cx = Cx { task, proc, call, known, nr, name, seq, paths: &[] };
+        if is_injected(call) {
+            return self.answer(&cx);
+        }
         self.world.catch_up(self.source, task)?;
         let paths = self.world.names_of(self.source, task, call, &known);
         cx.paths = &paths;
         self.one(&cx)
+    }
+
+    /// Writes a call that a fault answers, whatever is there.
+    fn answer(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
+        let mut lowered = self.injected(cx);
+        if let Some(delay) = self.source.delay(cx.call) {
+            delayed(&mut lowered, delay);
+        }
+        self.emit.call(cx.task, cx.call, cx.seq, lowered, &[])?;
+        self.emit.returned(cx.task, cx.end_ns());
+        Ok(())
     }
 
     /// Writes a call.

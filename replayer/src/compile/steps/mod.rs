@@ -108,9 +108,6 @@ impl Lower<'_> {
             return Ok(self.hang(cx));
         }
         self.emit.count(As::Step, cx.name);
-        if cx.call.flags.contains(SyscallFlags::INJECTED.union(SyscallFlags::FILTERED)) {
-            return Ok(self.injected(cx));
-        }
         if !unfinished && cx.call.ret < -4095 && !is_address(cx.known.sc) {
             return Ok(self.missing(cx));
         }
@@ -217,7 +214,8 @@ impl Lower<'_> {
     }
 
     /// A result that a fault gives.
-    fn injected(&mut self, cx: &Cx<'_>) -> Lowered {
+    pub(crate) fn injected(&mut self, cx: &Cx<'_>) -> Lowered {
+        self.emit.count(As::Step, cx.name);
         self.emit.count(As::Injected, &Self::with_errno(cx));
         self.answered(cx).with(flags::INJECTED).into()
     }
