@@ -5,7 +5,7 @@ use crate::fds::{Change, FdTracker, Said, SocketEffect, socket_effect};
 use ctrace_format::syscalls::{Call, Family, Kind};
 use ctrace_format::{
     Connection, ConnectionKind, Detail, Event, Known, Object, Process, ProcessKind, Signal, Snapshot,
-    SockAddr, SockCookie, Syscall, SyscallFlags, TaskId, TcpState, Tgid,
+    SockAddr, SockCookie, Syscall, SyscallFlags, TcpState, Tgid,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
