@@ -123,7 +123,8 @@ fn when_is_straces() {
 
 #[test]
 fn more_is_chosen_by_than_strace_has() {
-    let text = "sendto:error=EPIPE:role=checkout*:peer=[::1]:5432:prob=0.25:max=7:arg=len>=4096:arg=flags&0x4000";
+    let text =
+        "sendto:error=EPIPE:role=checkout*:peer=[::1]:5432:prob=0.25:max=7:arg=len>=4096:arg=flags&0x4000";
     let rule = rule(text);
     assert!(rule.matching.role.unwrap().fits(b"checkout-1"));
     let peer = Peer::Address { ip: Some("::1".parse().unwrap()), port: Some(5432) };
@@ -196,7 +197,8 @@ fn what_makes_no_sense_is_said_with_its_place() {
 
 #[test]
 fn a_plan_is_kept_as_text() {
-    let plan = Plan::of_expressions(["read:error=EIO:prob=0.5", "connect:delay_enter=1ms:peer=:80"], 99).unwrap();
+    let plan =
+        Plan::of_expressions(["read:error=EIO:prob=0.5", "connect:delay_enter=1ms:peer=:80"], 99).unwrap();
     assert_eq!(Plan::of_text(&plan.text()).unwrap(), plan);
     for wrong in ["", "x\n", "1\nread\n"] {
         assert!(Plan::of_text(wrong).is_err(), "{wrong:?}");

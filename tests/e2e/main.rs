@@ -24,6 +24,7 @@ mod hang;
 mod host;
 mod import;
 mod inherited;
+mod inject;
 mod interrupted;
 mod judged;
 mod lent;
