@@ -276,3 +276,22 @@ fn without_faults_nothing_is_different() {
     assert_eq!(seen, [is("openat", 3), is("read", 100)]);
     assert_eq!(left_out, []);
 }
+
+#[test]
+fn a_connection_of_a_socket_that_is_not_made_is_not_accepted() {
+    let mut r = Run::new(1);
+    let (client, server) = (r.task(1, 1, "client"), r.task(2, 2, "server"));
+    let own: SockAddr = SockAddr::Inet("127.0.0.1:40000".parse().unwrap());
+    let socket = r.tcp(7);
+    r.call_with(client, "socket", [2, 1, 0, 0, 0, 0], 3, Some(socket), Vec::new());
+    let accepted = r.tcp(8);
+    let from = vec![Detail::Addr { arg: 1, addr: own.clone() }];
+    r.call_with(server, "accept4", [5, 0, 0, 0, 0, 0], 6, Some(accepted), from);
+    // It returned later than the accept of the other end.
+    r.now -= 95_000;
+    r.call_with(client, "connect", [3, 0, 16, 0, 0, 0], 0, Some(socket), vec![Detail::Local { addr: own }]);
+    r.call_with(server, "recvfrom", [6, 0, 100, 0, 0, 0], 10, Some(accepted), Vec::new());
+    r.call(server, "getpid", [0; 6], 2);
+    let (seen, _) = edited(r, &[(0, -24)]);
+    assert_eq!(seen, [fails("socket", -24), is("getpid", 2)]);
+}

@@ -121,7 +121,7 @@ fn processes_that_are_not_made_and_programs_that_are_not_there_are_followed() {
     let script = format!("cd {}; {script}", dir.path().display());
     let trace = recorded(dir.path(), &["sh", "-c", &script]);
     for faults in [
-        &["execve:error=ENOENT:role=sh:prob=0.4"][..],
+        &["execve:error=ENOENT:path=*/rm:max=2"][..],
         &["write:error=EPIPE:prob=0.3"],
         &["read:error=EIO:prob=0.1"],
         &["openat:error=EMFILE:prob=0.2"],

@@ -38,14 +38,14 @@ pub(super) struct Decided {
 }
 
 /// Facts about calls that are made to fail, which events before their ends depend on.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Foreseen {
     /// Own addresses of sockets that are not connected: since when.
     clients: FxHashMap<SockAddr, u64>,
     /// Sockets that are not connected: since when.
     connects: FxHashMap<SockCookie, u64>,
-    /// Calls that would have made a task, or executed a program: the thread, and from when to when.
-    lives: Vec<(u32, u64, u64)>,
+    /// Calls that would have made a task, or executed a program: by thread, from when to when.
+    lives: FxHashMap<u32, Vec<(u64, u64)>>,
 }
 
 impl Foreseen {
@@ -62,30 +62,43 @@ impl Foreseen {
     pub(super) fn note(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
         let Event::Syscall(call) = event else { return };
         match Call::of(call.sysno).row().family {
-            Family::Connect => {
-                if let Some(cookie) = call.object.and_then(|object| words.cookie(object)) {
-                    self.connects.entry(cookie).or_insert(call.t_ns);
-                }
-                let own = call.details.iter().find_map(|detail| match detail {
-                    Detail::Local { addr } => Some(addr),
-                    _ => None,
-                });
-                if let Some(own) = own {
-                    self.clients.entry(own.clone()).or_insert(call.t_ns);
-                }
-            }
+            Family::Connect => self.note_connect(event, words),
             Family::Clone | Family::Exec => {
                 if let Some(task) = words.task_def(call.task) {
-                    self.lives.push((task.tid.0, call.t_ns, event.end_ns()));
+                    self.lives.entry(task.tid.0).or_default().push((call.t_ns, event.end_ns()));
                 }
             }
             _ => {}
         }
     }
 
+    /// A call that does not connect its socket.
+    pub(super) fn note_connect(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
+        let Event::Syscall(call) = event else { return };
+        if Call::of(call.sysno).row().family != Family::Connect {
+            return;
+        }
+        if let Some(cookie) = call.object.and_then(|object| words.cookie(object)) {
+            self.connects.entry(cookie).or_insert(call.t_ns);
+        }
+        let own = call.details.iter().find_map(|detail| match detail {
+            Detail::Local { addr } => Some(addr),
+            _ => None,
+        });
+        if let Some(own) = own {
+            self.clients.entry(own.clone()).or_insert(call.t_ns);
+        }
+    }
+
+    /// How many addresses are known from which nobody connects.
+    pub(super) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
     /// Whether a task made a task, or executed a program, by a call that is made to fail.
     fn fails(&self, tid: u32, t_ns: u64) -> bool {
-        self.lives.iter().any(|(of, from_ns, to_ns)| *of == tid && (*from_ns..=*to_ns).contains(&t_ns))
+        let calls = self.lives.get(&tid).into_iter().flatten();
+        calls.into_iter().any(|(from_ns, to_ns)| (*from_ns..=*to_ns).contains(&t_ns))
     }
 }
 

@@ -27,6 +27,10 @@ use rustc_hash::FxHashMap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+/// How often the recording is gone through at most: so long is a chain of connections of which each is made because of the one
+/// before it.
+const ROUNDS: usize = 6;
+
 /// What is done to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Injection {
@@ -61,7 +65,8 @@ struct Less {
 }
 
 impl Edits {
-    /// Works out what follows from injections. `each` passes all events of the recording in order; it is called twice.
+    /// Works out what follows from injections. `each` passes all events of the recording in order; it is called
+    /// a few times.
     ///
     /// # Errors
     /// Those of `each`.
@@ -87,22 +92,36 @@ impl Edits {
             ordinal += 1;
             Ok(())
         })?;
-        let mut follower = Follower::new(snapshot, foreseen);
-        let mut ordinal = 0;
-        let mut decided = Vec::new();
+        // A connection that is not made for want of its socket, or of its task, is not accepted either: it is foreseen the
+        // next time.
         let mut edits = Self::default();
-        each(&mut |event| {
-            let fails = replaced(ordinal);
-            let fate = follower.event(ordinal, event, fails, words, &mut |fate| decided.push(fate));
-            let name = match event {
-                Event::Syscall(call) => syscalls::name(call.sysno).unwrap_or("unknown"),
-                _ => "",
-            };
-            decided.push(Decided { ordinal, name, fate });
-            decided.drain(..).for_each(|one| edits.decide(one));
-            ordinal += 1;
-            Ok(())
-        })?;
+        for _ in 0..ROUNDS {
+            edits = Self::default();
+            let mut follower = Follower::new(snapshot, foreseen.clone());
+            let mut more = foreseen.clone();
+            let mut ordinal = 0;
+            let mut decided = Vec::new();
+            each(&mut |event| {
+                let fails = replaced(ordinal);
+                let fate = follower.event(ordinal, event, fails, words, &mut |fate| decided.push(fate));
+                let name = match event {
+                    Event::Syscall(call) => syscalls::name(call.sysno).unwrap_or("unknown"),
+                    _ => "",
+                };
+                if fate == Fate::Absent {
+                    more.note_connect(event, words);
+                }
+                more.connection(event);
+                decided.push(Decided { ordinal, name, fate });
+                decided.drain(..).for_each(|one| edits.decide(one));
+                ordinal += 1;
+                Ok(())
+            })?;
+            if more.clients() == foreseen.clients() {
+                break;
+            }
+            foreseen = more;
+        }
         edits.injections = std::mem::take(&mut this.injections);
         Ok(edits)
     }
@@ -175,14 +194,19 @@ impl Edits {
 
 /// The call, answered before the kernel began with it. It is in its place in the order: it ends when it ended.
 fn answered(call: &Syscall, result: i64) -> Syscall {
+    let row = syscalls::Call::of(call.sysno).row();
     let mut call = call.clone();
     call.t_ns = call.t_ns.saturating_add(call.duration_ns);
     call.duration_ns = 0;
     call.ret = result;
     let seen = SyscallFlags::NO_EXIT.union(SyscallFlags::NO_ENTER).union(SyscallFlags::EMULATED);
     call.flags = call.flags.without(seen).union(SyscallFlags::FILTERED).union(SyscallFlags::INJECTED);
+    if row.makes != syscalls::Makes::Nothing {
+        // That is what it would have made.
+        call.object = None;
+    }
     // Whatever it would have said. A registration is an argument.
-    let asks = syscalls::Call::of(call.sysno).row().family == syscalls::Family::EpollCtl;
+    let asks = row.family == syscalls::Family::EpollCtl;
     call.details.retain(|detail| match detail {
         Detail::NewFds { .. }
         | Detail::Stat { .. }
