@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     Room,
     /// Recording ended before the trace was larger than it may be.
     Size,
+    /// A replay was aborted: a condition of `--abort-on` held.
+    Aborted,
     /// A trace that cannot be read.
     BadTrace,
     /// An output that cannot be written (`EX_IOERR`).
@@ -52,6 +54,7 @@ impl Exit {
             Self::Loss => 6,
             Self::Room => 7,
             Self::Size => 8,
+            Self::Aborted => 9,
             Self::BadTrace => 65,
             Self::Internal => 70,
             Self::Output => 74,

@@ -59,8 +59,8 @@ Start here:
   ctrace report incident.ctr                 one HTML file that says what happened, to attach
 
 Exit codes: 0 done or match · 1 deviated · 2 usage · 3 inconclusive · 4 this host lacks something ·
-  5 target not found · 6 too much loss · 65 bad trace · 70 a bug · 74 output not writable ·
-  130/143 ended by a signal"
+  5 target not found · 6 too much loss · 9 replay aborted · 65 bad trace · 70 a bug ·
+  74 output not writable · 130/143 ended by a signal"
 )]
 struct Cli {
     #[command(subcommand)]

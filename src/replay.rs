@@ -7,9 +7,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape};
 use crate::perform::{self, Faults, Options};
 use crate::plan::Expressions;
-use crate::{diff, faults, plan, signals};
-use ctrace_analysis::{Profile, without_replay};
-use ctrace_format::{Lack, Taken, Trace, TraceFile};
+use crate::{diff, faults, plan, record, signals};
+use ctrace_analysis::{Profile, Trigger, without_replay};
+use ctrace_format::{Lack, Policy, Taken, Trace, TraceFile};
 use ctrace_replayer::Pace;
 pub(crate) use present::{Screen, describe};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Do what a trace shows to a kernel again, in a sandbox, and compare.
 ///
 /// The calls are real; the sandbox reaches nothing outside. The replay is recorded by the same recorder and compared
-/// with the recording. Exit 0: match; 1: deviated; 3: inconclusive.
+/// with the recording. Exit 0: match; 1: deviated; 3: inconclusive; 9: aborted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,6 +26,8 @@ Examples:
   ctrace replay incident.ctr --dry-run             only say what would be done
   sudo ctrace replay incident.ctr --mode afap      without the time the workload spent thinking
   sudo ctrace replay incident.ctr --inject connect:error=ECONNREFUSED:when=3+
+  sudo ctrace replay incident.ctr --abort-on 'errno(connect)>5/s' --abort-on 'silent>10s'
+                                                   end it when one of these holds
 
 Without root the replay is judged by its own journal (`self-reported`): only root can record it.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option that is given or not")]
@@ -47,6 +49,10 @@ pub(crate) struct Args {
     speed: f64,
     #[arg(long, value_name = "METRIC=GATE", help = diff::gate_help("makespan=0.2"))]
     fail_on: Vec<String>,
+    /// End the replay as soon as EXPR holds of it: freeze, kill, report (exit 9); in the language of `record --trigger`,
+    /// and `silent>5s`: nothing came for so long
+    #[arg(long, value_name = "EXPR", value_parser = record::parse_trigger)]
+    abort_on: Vec<Trigger>,
     /// Only compile, and say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -96,6 +102,22 @@ fn told_enough(path: &Path, trace: &Trace, mode: Mode) -> Result<(), Failure> {
     }))
 }
 
+/// Refuses conditions on names that the trace, and so its replay, does not have.
+fn has_names(abort_on: &[Trigger], trace: &Trace) -> Result<(), Failure> {
+    let is_strict = Policy::of_header(&trace.header().redaction) == Policy::Strict;
+    match abort_on.iter().find(|trigger| is_strict && trigger.is_about_paths()) {
+        None => Ok(()),
+        Some(trigger) => Err(Failure::say(
+            Exit::Usage,
+            format_args!(
+                "--abort-on {} asks for a path, and this trace has pseudonyms (--redact strict)",
+                trigger.text()
+            ),
+        )
+        .fix("leave the path out, or replay the trace that this one was made of")),
+    }
+}
+
 fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
@@ -132,6 +154,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     let trace = crate::read(file, out)?.rebased();
     told_enough(&args.file, &trace, args.mode)?;
     let faults = on_top(args, &trace, out)?;
+    has_names(&args.abort_on, &trace)?;
     let taken = if args.force {
         Taken::Replace
     } else if args.output.is_none() {
@@ -148,6 +171,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         max_program: args.limits.max_program,
         gates,
         faults,
+        abort_on: args.abort_on.clone(),
     };
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     // Signals are only counted from now on: nothing may hold this process that a signal is to end.

@@ -2,15 +2,17 @@
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 static LAST: AtomicU32 = AtomicU32::new(0);
+static LAST_AT: AtomicU64 = AtomicU64::new(0);
 static DUMPS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn note(number: libc::c_int) {
-    // Only atomics: the one thing a handler may touch.
+    // Only atomics: the one thing a handler may touch. clock_gettime is among the calls that it may make (signal-safety(7)).
+    LAST_AT.store(crate::clock::boottime_ns(), Ordering::Relaxed);
     LAST.store(number as u32, Ordering::Relaxed);
     COUNT.fetch_add(1, Ordering::Release);
 }
@@ -64,6 +66,11 @@ pub(crate) fn count() -> u32 {
 /// The number of the last one.
 pub(crate) fn last() -> u8 {
     LAST.load(Ordering::Relaxed) as u8
+}
+
+/// When the last one came, `CLOCK_BOOTTIME`.
+pub(crate) fn last_at_ns() -> u64 {
+    LAST_AT.load(Ordering::Relaxed)
 }
 
 /// Files and directories that are of no use unless they are finished.

@@ -97,6 +97,8 @@ fn every_measure_and_form_parses() {
         "psi(cpu,full)>5%",
         "errno(openat,*)>5/s",
         "(oom or exit!=0) and (rss>1G for 2s)",
+        "errors(connect)>5/s",
+        "silent>5s or silent >= 1.5m and exit!=0",
     ] {
         let trigger = Trigger::parse(text).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(trigger.text(), text);
@@ -135,6 +137,10 @@ fn errors_say_where_and_what_could_stand_there() {
         ("fds>10%", 7, "plain number"),
         ("errno(connect)>5/25h", 18, "24h"),
         ("é>5", 1, "a condition"),
+        ("silent", 7, "such as >5s"),
+        ("silent<5s", 7, "> or >="),
+        ("silent>5", 9, "a unit of time"),
+        ("silence>5s", 1, "did you mean silent?"),
     ] {
         let error = Trigger::parse(text).unwrap_err();
         assert_eq!(error.column, column, "{error}");
@@ -593,4 +599,65 @@ fn that_something_cannot_hold_is_said_when_the_scope_was_sampled() {
         trigger.observe(&sample(n * S, 1, Metric::CpuNs, 1), &names);
     }
     assert!(!trigger.is_settled());
+}
+
+/// Samples of a scope that uses no CPU time, ten times a second.
+fn idle(from_ns: u64, to_ns: u64) -> Vec<Event> {
+    (from_ns / (100 * MS)..to_ns / (100 * MS))
+        .map(|n| sample(n * 100 * MS, 1, Metric::CpuNs, 7 * MS))
+        .collect()
+}
+
+#[test]
+fn silence_is_the_time_in_which_no_task_did_anything() {
+    // Samples of a scope that hangs are its clock, and no sign of life.
+    let mut events = idle(0, S);
+    events.push(call("read", S, 0, 1));
+    events.extend(idle(S + 100 * MS, 5 * S));
+    let (times, text) = fires("silent>2s", events.clone());
+    assert_eq!(times, [3_100 * MS]);
+    assert_eq!(text, "silent>2s: nothing came for so long");
+    assert_eq!(fires("silent>4s", events).0, [0; 0]);
+    // A task that computes is not silent, and one that does not is.
+    let busy = (0..40).map(|n| sample(n * 100 * MS, 1, Metric::CpuNs, n));
+    assert_eq!(fires("silent>1s", busy).0, [0; 0]);
+    // What others do, and what the engine of a replay does, is no sign of life; an end of a task is.
+    let mut events = beat(0, 2 * S);
+    let mut own = call("futex", S, 0, 0);
+    if let Event::Syscall(call) = &mut own {
+        call.flags = SyscallFlags::ENGINE;
+    }
+    events.insert(10, own);
+    assert_eq!(fires("silent>=1.5s", events.clone()).0, [1_500 * MS]);
+    events.insert(10, exit(S, 0));
+    assert_eq!(fires("silent>=1.5s", events).0, [0; 0]);
+}
+
+#[test]
+fn silence_lasts_although_nothing_comes_at_all() {
+    let mut trigger = Trigger::parse("silent>1s or exit!=0").unwrap();
+    assert!(trigger.is_about_silence());
+    assert_eq!(trigger.pass(9 * S), None, "nobody has looked yet");
+    let mut trigger = Trigger::parse("silent>1s or exit!=0").unwrap();
+    assert_eq!(trigger.observe(&call("read", S, 0, 1), &()), None);
+    assert_eq!(trigger.pass(2 * S), None);
+    trigger.note_life(2 * S);
+    assert_eq!(trigger.pass(3 * S), None);
+    let firing = trigger.pass(3 * S + 20 * MS).unwrap();
+    assert_eq!(firing.t_ns, 3 * S + 20 * MS);
+    assert!(firing.text.contains("silent>1s: nothing came"), "{}", firing.text);
+    // One silence is one firing.
+    assert_eq!(trigger.pass(4 * S), None);
+}
+
+#[test]
+fn conditions_that_samples_cannot_tell_are_named() {
+    let sampled = [Metric::RssBytes, Metric::Pids, Metric::CpuNs];
+    let beyond = |text: &str| Trigger::parse(text).unwrap().beyond(&sampled).join("; ");
+    assert_eq!(beyond("rss>90% or memory>1G or threads>5 and cpu>150% or silent>5s for 1s"), "");
+    assert_eq!(
+        beyond("rss>90% and (errno(connect)>5/s or fds>3 or throttled>20%)"),
+        "errno(connect)>5/s; fds>3; throttled>20%"
+    );
+    assert_eq!(beyond("exit!=0 or oom or p99(read)>1s"), "exit!=0; oom; p99(read)>1s");
 }

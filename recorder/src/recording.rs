@@ -86,6 +86,7 @@ pub struct Recorder;
 pub struct Recording {
     shared: Arc<Shared>,
     started: Instant,
+    start_boottime_ns: u64,
     config: Config,
     child: Option<Child>,
     command_status: Arc<Mutex<Option<i32>>>,
@@ -229,6 +230,11 @@ impl Recording {
                 (load(&self.shared.window_from_ns), load(&self.shared.window_calls))
             }),
         }
+    }
+
+    /// When its timeline begins, `CLOCK_BOOTTIME`.
+    pub fn start_boottime_ns(&self) -> u64 {
+        self.start_boottime_ns
     }
 
     /// The calling thread gives up every capability that the rest of the recording needs no more, for good. Threads

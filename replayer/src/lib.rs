@@ -9,8 +9,8 @@ pub use compile::CompileError;
 pub use ctrace_program::control::Pace;
 pub use ctrace_program::{DecodeError, Program};
 pub use run::{
-    AbortHandle, Bound, Bounds, Counters, Description, Divergence, Ended, Enforcement, Hit, Inputs, Lane,
-    Outcome, Replay, ReplayError, RunOptions, Running,
+    Bound, Bounds, Button, Counters, Description, Divergence, Ended, Enforcement, Figures, Halt, Hit, Inputs,
+    Lane, Look, Outcome, Replay, ReplayError, RunOptions, Running,
 };
 pub use sandbox::host::Free;
 pub use sandbox::limits::{Flags, Limit, Limits, Resource, Source, TooMuch};

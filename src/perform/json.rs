@@ -1,6 +1,6 @@
 //! A performed replay as one JSON object: the one of `replay --json`, whichever command it is a part of.
 
-use super::{Performed, sum};
+use super::{Aborted, Performed, sum};
 use ctrace_report::Shape;
 use serde_json::{Value, json};
 
@@ -33,6 +33,7 @@ impl Performed {
             "leftovers": outcome.leftovers,
             "replay_trace": self.recording,
             "ended": outcome.ended,
+            "aborted": self.aborted.as_ref().map(Aborted::json),
             "forced": {"total": sum(&outcome.forced), "by_kind": outcome.forced, "ends": outcome.forced_ends},
             "starved_ns": outcome.starved_ns,
             "engine": {"calls": counters.engine_calls, "wait_ns": counters.wait_ns, "spin_ns": counters.spin_ns},

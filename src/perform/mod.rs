@@ -4,34 +4,36 @@
 //! The recorder and the replayer do not know one another; this is where they are put together, for every command that
 //! replays.
 
+mod abort;
 mod answers;
+mod conditions;
 mod failure;
 mod json;
 mod observer;
 mod recording;
 
-use crate::diff;
 use crate::exit::{Exit, Failure};
+use crate::{clock, diff};
+use abort::Watch;
+pub(crate) use abort::{Aborted, By};
 pub(crate) use answers::Answers;
 use answers::{journal, told};
+use conditions::{Conditions, Sampler};
 use ctrace_analysis::edits::Edits;
-use ctrace_analysis::{Gates, Profile, Report, Verdict, diff_replay, judge_journal};
+use ctrace_analysis::{Gates, Profile, Report, Trigger, Verdict, diff_replay, judge_journal};
 use ctrace_format::{Taken, Trace};
-use ctrace_recorder::Ended as RecordEnded;
+use ctrace_recorder::{Ended as RecordEnded, Recording};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
 use ctrace_replayer::{
-    Description, Ended, Flags, Free, Hit, Inputs, Limits, Outcome, Pace, Replay, RunOptions, Running,
+    Description, Flags, Free, Hit, Inputs, Limits, Outcome, Pace, Replay, ReplayError, RunOptions, Running,
 };
 pub(crate) use failure::refusal;
-pub(crate) use observer::{Note, Observer, Stage};
+pub(crate) use observer::{Interrupt, Note, Observer, Stage};
 pub(crate) use recording::{identity, replaces_replays_of};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How often an observer is told how far a replay is, and asked whether it is to end.
-const TICK: Duration = Duration::from_millis(20);
+use std::time::Duration;
 
 /// How to replay and judge.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub(crate) struct Options {
     /// The most that the compiled trace may take, if that was said.
     pub(crate) max_program: Option<u64>,
     pub(crate) gates: Gates,
+    /// Conditions that end it.
+    pub(crate) abort_on: Vec<Trigger>,
     /// The faults that are put on top.
     pub(crate) faults: Option<Faults>,
 }
@@ -73,6 +77,7 @@ impl Options {
             max_program: None,
             gates: Gates::new(Profile::Synthetic),
             faults: None,
+            abort_on: Vec::new(),
         }
     }
 
@@ -96,8 +101,8 @@ pub(crate) struct Performed {
     pub(crate) answers: Answers,
     /// The recording of the replay; `None`: it could not be recorded, and was judged by its own journal.
     pub(crate) recording: Option<PathBuf>,
-    /// The signal that ended it, if one did.
-    pub(crate) signal: Option<u8>,
+    /// What ended it before its end, if something did.
+    pub(crate) aborted: Option<Aborted>,
     /// How many faults were planned.
     pub(crate) planned: u64,
 }
@@ -105,7 +110,12 @@ pub(crate) struct Performed {
 impl Performed {
     /// How the command ends that did this.
     pub(crate) fn exit(&self) -> Exit {
-        self.signal.map_or_else(|| diff::exit(self.report.verdict), Exit::Signal)
+        match self.aborted.as_ref().map(|aborted| &aborted.by) {
+            Some(By::Signal(number)) => Exit::Signal(*number),
+            Some(By::Condition { .. } | By::Silence { .. }) => Exit::Aborted,
+            // A limit like the others.
+            Some(By::MaxDuration(_)) | None => diff::exit(self.report.verdict),
+        }
     }
 }
 
@@ -120,24 +130,57 @@ pub(crate) fn replay_recorded_and_judged(
     let Plan { program, environment, peers, need, summary: plan } =
         compile(path, trace, options.max_program, options.edits())?;
     observer.begins(Stage::Building);
+    let conditions = Conditions::new(&options.abort_on);
     let run_options = RunOptions {
         limits: Limits::resolve(&need, &Free::now(), &options.limits, options.speed),
         pace: options.pace,
         speed: options.speed,
+        signs_of_life: conditions.are_about_silence(),
         ..RunOptions::default()
     };
     let inputs = Inputs { program, environment: &environment, peers: &peers, need };
     let running = Replay::start(inputs, &run_options).map_err(failure::of_replay)?;
-    let recording = recording::start(trace, &plan, running.root_pid(), options, observer)?;
+    let recording = recording::start(trace, &plan, running.root_pid(), options, &conditions, observer)?;
+    if recording.is_none() {
+        conditions.refuse_beyond_figures()?;
+    }
     let sandbox = running.inspect();
+    let button = running.button().map_err(|e| Failure::new(Exit::Internal, e))?;
+    let released_ns = clock::boottime_ns();
+    let limit = run_options.limits.duration;
+    let mut watch = Watch {
+        conditions: &conditions,
+        sampler: recording.is_none().then(|| Sampler::new(running.figures())),
+        start_ns: recording.as_ref().map_or(released_ns, Recording::start_boottime_ns),
+        limit,
+        expected: Duration::from_nanos((plan.recorded_ns as f64 / options.speed) as u64),
+    };
     running.release().map_err(failure::of_replay)?;
-    let expected = Duration::from_nanos((plan.recorded_ns as f64 / options.speed) as u64);
-    let (running, mut outcome, signal) = wait(running, expected, observer)?;
-
-    // The recording ends before what is still in its last call is killed: those ends are ours, not the workload's.
-    let ended = RecordEnded::TargetExited.text();
-    let recorded = recording.map(|it| it.stop(ended)).transpose().map_err(crate::record::failure)?;
+    let observed = std::thread::spawn(move || observe(running));
+    let mut aborted = watch.until(|| observed.is_finished(), observer);
+    let start_ns = watch.start_ns;
+    if let Some(aborted) = &mut aborted {
+        aborted.halt(&button, recording.as_ref(), observer);
+    }
+    // The recording ends before what is halted, or still in its last call, is killed: those ends are ours, not the workload's.
+    let reason =
+        aborted.as_ref().map_or_else(|| RecordEnded::TargetExited.text().to_owned(), Aborted::to_string);
+    let recorded = recording.map(|it| it.stop(&reason)).transpose();
+    if aborted.is_some() {
+        button.kill();
+    }
+    let Ok(observed) = observed.join() else {
+        return Err(Failure::say(Exit::Internal, "waiting for the replay panicked"));
+    };
+    let (running, mut outcome, ended_ns) = observed.map_err(failure::of_replay)?;
     outcome.leftovers = running.finish();
+    if let Some(aborted) = &mut aborted {
+        aborted.is_gone(ended_ns);
+    }
+    let recorded = recorded.map_err(crate::record::failure)?;
+    let aborted = aborted
+        .or_else(|| Aborted::late(&conditions, start_ns))
+        .or_else(|| Aborted::overtime(&outcome, limit, released_ns, start_ns));
     observer.begins(Stage::Judging);
     let recording = recorded.map(|recorded| recorded.file.path);
     let (mut report, answers) = judge(path, trace, recording.as_deref(), &plan, &outcome, options)?;
@@ -145,12 +188,20 @@ pub(crate) fn replay_recorded_and_judged(
         judge_faults(edits.planned(), answers.injected + answers.delayed, &mut report);
     }
     judge_hits(&outcome.hits, &mut report);
+    if let Some(aborted) = &aborted {
+        aborted.judge(&mut report);
+    }
     for problem in &outcome.problems {
         observer.note(&Note::Lacking(problem.clone()));
     }
-    let signal = signal.filter(|_| outcome.ended == Ended::Aborted);
     let planned = options.edits().map_or(0, |edits| edits.planned());
-    Ok(Performed { plan, outcome, sandbox, report, answers, recording, signal, planned })
+    Ok(Performed { plan, outcome, sandbox, report, answers, recording, aborted, planned })
+}
+
+/// Waits for the end; with the time when it came.
+fn observe(mut running: Running) -> Result<(Running, Outcome, u64), ReplayError> {
+    let outcome = running.observe()?;
+    Ok((running, outcome, clock::boottime_ns()))
 }
 
 /// Compiles the plan of a replay.
@@ -211,39 +262,6 @@ fn judge_hits(hits: &[Hit], report: &mut Report) {
         report.verdict = Verdict::Inconclusive;
     }
     report.reasons.splice(0..0, hits.iter().map(Hit::with_fix));
-}
-
-/// Waits for the end, or for a signal, which ends the replay and is returned.
-fn wait(
-    running: Running,
-    expected: Duration,
-    observer: &mut dyn Observer,
-) -> Result<(Running, Outcome, Option<u8>), Failure> {
-    let abort = running.abort_handle().map_err(|e| Failure::new(Exit::Internal, e))?;
-    let began = Instant::now();
-    let worker = std::thread::spawn(move || {
-        let mut running = running;
-        let outcome = running.observe();
-        outcome.map(|outcome| (running, outcome))
-    });
-    let mut signal = None;
-    while !worker.is_finished() {
-        if signal.is_none() {
-            signal = observer.signal();
-            if signal.is_some() {
-                // When it is over already there is nothing left to stop.
-                let _ = abort.abort();
-            }
-        }
-        observer.begins(Stage::Replaying { elapsed: began.elapsed(), expected });
-        std::thread::sleep(TICK);
-    }
-    match worker.join() {
-        Ok(outcome) => {
-            outcome.map(|(running, outcome)| (running, outcome, signal)).map_err(failure::of_replay)
-        }
-        Err(_) => Err(Failure::say(Exit::Internal, "waiting for the replay panicked")),
-    }
 }
 
 /// How many of all kinds.

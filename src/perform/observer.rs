@@ -25,6 +25,8 @@ pub(crate) enum Note {
     Unrecorded,
     /// Something of the recorded surroundings could not be built.
     Lacking(String),
+    /// A condition that is to end the replay cannot hold here, or what ended it could not be noted.
+    Condition(String),
 }
 
 impl Note {
@@ -42,6 +44,7 @@ impl fmt::Display for Note {
                 "the replay cannot be recorded here (`ctrace doctor` says why); its own journal is judged instead",
             ),
             Self::Lacking(problem) => write!(f, "the sandbox lacks something: {problem}"),
+            Self::Condition(what) => write!(f, "--abort-on: {what}"),
         }
     }
 }
@@ -54,6 +57,14 @@ pub(crate) trait Observer {
     /// Something worth saying.
     fn note(&mut self, note: &Note);
 
-    /// The signal that asks for the end, if one came.
-    fn signal(&mut self) -> Option<u8>;
+    /// Somebody who asks for the end, if one did.
+    fn interrupt(&mut self) -> Option<Interrupt>;
+}
+
+/// A signal that asks for the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interrupt {
+    pub(crate) number: u8,
+    /// When it came, `CLOCK_BOOTTIME`.
+    pub(crate) at_ns: u64,
 }

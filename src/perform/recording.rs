@@ -1,11 +1,12 @@
 //! Records a replay.
 
+use super::conditions::Conditions;
 use super::observer::{Note, Observer};
 use super::{Options, sum};
 use crate::exit::Failure;
 use ctrace_analysis::{FAULTS, REPLAY_OF};
 use ctrace_format::{Policy, Taken, Trace};
-use ctrace_recorder::{Config, RecordError, Recorder, Recording, Target};
+use ctrace_recorder::{Config, Lookers, RecordError, Recorder, Recording, Target};
 use ctrace_replayer::plan::PlanSummary;
 use std::fs::File;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub(super) fn start(
     plan: &PlanSummary,
     root_pid: u32,
     options: &Options,
+    conditions: &Conditions,
     observer: &mut dyn Observer,
 ) -> Result<Option<Recording>, Failure> {
     let mut config = Config::new(Target::Pid(root_pid), &options.output);
@@ -28,7 +30,8 @@ pub(super) fn start(
     }
     // The replay does what the trace says: what is masked in one must be in the other.
     config.redact = Policy::of_header(&trace.header().redaction).min(Policy::Default);
-    match Recorder::start(config) {
+    let lookers = Lookers { observer: conditions.observer(), ..Lookers::default() };
+    match Recorder::start_observed(config, lookers) {
         Ok(recording) => {
             for remark in recording.remarks() {
                 observer.note(&Note::Recorder(remark.clone()));

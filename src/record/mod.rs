@@ -65,6 +65,7 @@ Triggers:
                                                      its own or the host's memory; a figure
   throttled>20%  cpu>150%  psi(memory)>10%           parts of the time
                                                      also psi(cpu) psi(io) psi(memory,full)
+  silent>30s                                         no call returned, no CPU time was used
 Conditions combine with and, or, parentheses, and `for TIME`. A trigger that fired is armed again
 when its condition was false for 10 s on end and a minute has passed, so that one incident is one
 dump; another program, container or peer for which it holds alone fires it meanwhile. Without
@@ -307,7 +308,7 @@ fn check_stdout(args: &Args) -> Result<(), Failure> {
 }
 
 /// For clap: a trigger, or why it is none, and where.
-fn parse_trigger(text: &str) -> Result<Trigger, String> {
+pub(crate) fn parse_trigger(text: &str) -> Result<Trigger, String> {
     Trigger::parse(text).map_err(|error| {
         // One cell for each character, so that the mark stands below its own.
         let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -3,7 +3,7 @@
 use super::Args;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Shape, Style};
-use crate::perform::{self, Faults, Note, Observer, Performed, Stage, sum};
+use crate::perform::{self, Faults, Interrupt, Note, Observer, Performed, Stage, sum};
 use crate::progress::{Progress, spinner};
 use crate::{signals, units};
 use ctrace_format::{Abi, Sysno, Trace, syscalls};
@@ -50,8 +50,8 @@ impl Observer for Screen<'_> {
         });
     }
 
-    fn signal(&mut self) -> Option<u8> {
-        (signals::count() > 0).then(signals::last)
+    fn interrupt(&mut self) -> Option<Interrupt> {
+        (signals::count() > 0).then(|| Interrupt { number: signals::last(), at_ns: signals::last_at_ns() })
     }
 }
 
@@ -134,8 +134,14 @@ pub(crate) fn describe(performed: &Performed, out: &mut Output) {
             ),
         );
     }
+    if let Some(aborted) = &performed.aborted {
+        row("aborted", crate::decode::plain(aborted.to_string().trim_start_matches("aborted: ").as_bytes()));
+        row("", aborted.how());
+    }
     if outcome.ended != Ended::Completed {
-        row("ended", ended_text(outcome.ended).to_owned());
+        if performed.aborted.is_none() {
+            row("ended", ended_text(outcome.ended).to_owned());
+        }
         for task in outcome.stuck.iter().take(5) {
             row("stuck", crate::decode::plain(task.as_bytes()));
         }

@@ -7,6 +7,7 @@
 mod answered;
 mod bad_input;
 mod bundle;
+mod button;
 mod containerd;
 mod diff;
 mod evidence;

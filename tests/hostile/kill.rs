@@ -14,11 +14,14 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Moments in each lane, unless [`MOMENTS_VARIABLE`] says another number.
 const MOMENTS: u32 = 50;
 const MOMENTS_VARIABLE: &str = "CTRACE_KILL_MOMENTS";
+/// The exit code of a replay that a condition ended.
+const ABORTED: i32 = 9;
 /// How long programs of other recorders, which come and go, may look like leftovers.
 const OTHERS_GO: Duration = Duration::from_secs(30);
 
@@ -50,13 +53,14 @@ fn tell(trace: &Path) {
 struct Target {
     cage: Cage,
     command: std::path::PathBuf,
+    args: &'static [&'static str],
 }
 
 impl Target {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.command);
         let output = self.cage.dir.join("out.ctr");
-        command.arg("replay").arg(self.cage.dir.join("x.ctr")).arg("-o").arg(output);
+        command.arg("replay").arg(self.cage.dir.join("x.ctr")).arg("-o").arg(output).args(self.args);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(self.cage.dir.join("said")).unwrap());
         command
@@ -67,7 +71,8 @@ impl Target {
         let began = Instant::now();
         let status = self.cage.spawn(&mut self.command(), None).unwrap().wait().unwrap();
         let said = fs::read_to_string(self.cage.dir.join("said")).unwrap_or_default();
-        assert!(matches!(status.code(), Some(0 | 1 | 3)), "{status}: {said}");
+        let ends: &[i32] = if self.args.is_empty() { &[0, 1, 3] } else { &[ABORTED] };
+        assert!(status.code().is_some_and(|code| ends.contains(&code)), "{status}: {said}");
         began.elapsed()
     }
 
@@ -116,12 +121,26 @@ fn kill_at_moments(target: &Target, lane: Lane, moments: u32) -> Vec<String> {
 
 #[test]
 fn a_replay_that_is_killed_at_any_moment_leaves_nothing() {
+    killed("killed", &[]);
+}
+
+#[test]
+fn a_replay_that_is_killed_while_it_is_aborted_leaves_nothing() {
+    // Its last sleep is longer: every replay is frozen, killed and taken down within it.
+    killed("aborted", &["--abort-on", "silent>40ms"]);
+}
+
+/// Kills replays with these arguments at moments spread over all of them.
+fn killed(what: &str, args: &'static [&'static str]) {
+    /// One after the other: each looks for what is left on the whole host.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(place) = Place::new() else { return };
     let moments = std::env::var(MOMENTS_VARIABLE).ok().and_then(|n| n.parse().ok()).unwrap_or(MOMENTS);
     let targets = Lane::BOTH.map(|lane| {
-        let name = format!("{}-{}-killed", std::process::id(), lane.name());
+        let name = format!("{}-{}-{what}", std::process::id(), lane.name());
         let cage = Cage::new(&place.room(&name), lane, &format!("ctrace-hostile-{name}")).unwrap();
-        (lane, Target { cage, command: place.command.clone() })
+        (lane, Target { cage, command: place.command.clone(), args })
     });
     let before = (Whole::now(), sysv(), programs_that_nobody_holds());
     let mut wrong: Vec<String> = std::thread::scope(|scope| {

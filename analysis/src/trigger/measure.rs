@@ -1,6 +1,7 @@
 //! What conditions measure, and whether they hold.
 
 mod figures;
+mod kinds;
 mod says;
 
 use super::about::{About, Peers};
@@ -8,12 +9,13 @@ use super::blame::{Blames, Culprit, Places};
 use super::ends::Ended;
 use super::memory::Memory;
 use super::metric_text;
+use super::silence::Silence;
 use super::sliding::{Counts, Growth};
 use crate::connects::Connected;
-use ctrace_format::syscalls::Call;
 use ctrace_format::{
-    Connection, ConnectionKind, Event, Known, Metric, Process, ProcessKind, Resource, SockAddr, Sysno, TaskId,
+    Connection, ConnectionKind, Event, Known, Metric, Process, ProcessKind, Resource, SockAddr, TaskId,
 };
+pub(super) use kinds::{Calls, Comparison, Measure};
 use says::{end_text, exit_code, failed, failed_to_connect, is_meant, is_refusal};
 
 /// Calls that a percentile needs.
@@ -21,95 +23,6 @@ const MIN_CALLS: u64 = 10;
 /// Subjects of resource samples.
 const HOST: u32 = 0;
 pub(super) const SCOPE: u32 = 1;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Comparison {
-    Greater,
-    AtLeast,
-    Less,
-    AtMost,
-    Equal,
-    Unequal,
-}
-
-impl Comparison {
-    pub(super) fn holds(self, value: f64, limit: f64) -> bool {
-        match self {
-            Self::Greater => value > limit,
-            Self::AtLeast => value >= limit,
-            Self::Less => value < limit,
-            Self::AtMost => value <= limit,
-            Self::Equal => value.total_cmp(&limit).is_eq(),
-            Self::Unequal => value.total_cmp(&limit).is_ne(),
-        }
-    }
-
-    /// Whether it may hold because nothing has been seen yet.
-    fn is_eager(self) -> bool {
-        matches!(self, Self::Less | Self::AtMost | Self::Equal)
-    }
-}
-
-/// Which calls; empty: all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Calls(pub(super) Vec<Sysno>);
-
-impl Calls {
-    fn has(&self, sysno: Sysno) -> bool {
-        self.0.is_empty() || self.0.contains(&sysno)
-    }
-
-    /// Whether attempts to connect are meant.
-    pub(super) fn has_connect(&self) -> bool {
-        self.0.is_empty() || self.0.iter().any(|sysno| Call::of(*sysno) == Call::Connect)
-    }
-}
-
-/// What a condition is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Measure {
-    /// Without an error: what is a failure by [`syscalls::failing`].
-    Failed {
-        calls: Calls,
-        errno: Option<u32>,
-    },
-    /// Connections that nobody took.
-    Refused {
-        about: Option<About>,
-    },
-    Returned {
-        calls: Calls,
-        about: Option<About>,
-    },
-    /// In 1/1000; 1000: the longest.
-    Quantile {
-        calls: Calls,
-        permille: u64,
-        about: Option<About>,
-    },
-    Signal {
-        signo: u32,
-    },
-    Retransmits,
-    Resets,
-    Lost,
-    /// The status is compared, not a count.
-    Exit,
-    /// The same of containers.
-    ContainerExit,
-    Oom,
-    Memory {
-        of_limit: bool,
-    },
-    /// A value as it is now.
-    Now(Metric),
-    /// Growth in percent of the time; the metric's unit in ns; whether the host's stands in where the scope has none.
-    Share {
-        metric: Metric,
-        unit_ns: u32,
-        or_host: bool,
-    },
-}
 
 /// An event, and what is known around it.
 pub(super) struct Sight<'a> {
@@ -137,6 +50,7 @@ enum State {
     Growth(Growth),
     Value(Option<u64>),
     Memory(Memory),
+    Silence(Silence),
 }
 
 /// A measure compared with a limit.
@@ -172,6 +86,7 @@ impl Condition {
             Measure::Memory { .. } => State::Memory(Memory::default()),
             Measure::Now(_) => State::Value(None),
             Measure::Share { .. } => State::Growth(Growth::new(window_ns)),
+            Measure::Silent => State::Silence(Silence::default()),
             _ => State::Counts(Counts::new(window_ns), Blames::new(window_ns)),
         };
         Self {
@@ -217,12 +132,42 @@ impl Condition {
         )
     }
 
+    /// Whether time alone makes it hold.
+    pub(super) fn is_about_silence(&self) -> bool {
+        self.measure == Measure::Silent
+    }
+
+    /// The sampled figure that it compares; `None`: it asks for events.
+    pub(super) fn metric(&self) -> Option<Metric> {
+        match &self.measure {
+            Measure::Memory { .. } => Some(Metric::RssBytes),
+            Measure::Now(metric) | Measure::Share { metric, .. } => Some(*metric),
+            _ => None,
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// A sign of life that no event tells of.
+    pub(super) fn note_life(&mut self, now_ns: u64) {
+        if let State::Silence(silence) = &mut self.state {
+            silence.note(now_ns);
+        }
+    }
+
     /// Takes the event in. Returns whether it concerns the condition.
     pub(super) fn observe(&mut self, sight: &Sight<'_>) -> bool {
         let now_ns = sight.now_ns;
         self.first_ns.get_or_insert(now_ns);
         if let Event::Resource(sample) = sight.event {
             self.note_sample(sample, sight.known);
+        }
+        if let State::Silence(silence) = &mut self.state {
+            // What lasts is judged as time passes.
+            silence.observe(sight.event, now_ns);
+            return false;
         }
         let (limit, comparison) = (self.limit, self.comparison);
         let one = |culprit| Some((1, 0, culprit));
@@ -393,6 +338,9 @@ impl Condition {
             }
             (Measure::Memory { of_limit }, State::Memory(memory)) => {
                 memory.subjects(*of_limit).any(|(_, value)| self.comparison.holds(value, self.limit))
+            }
+            (_, State::Silence(silence)) => {
+                silence.lasts_ns(now_ns).is_some_and(|ns| self.comparison.holds(ns as f64, self.limit))
             }
             _ => self.value().is_some_and(|value| self.comparison.holds(value, self.limit)),
         };

@@ -14,7 +14,7 @@
 //!
 //! | measure | value | of what |
 //! |---|---|---|
-//! | `errno(CALL)`, `errno(CALL,ERRNO)`, `errno(*)` | count per time: `>5/s`, `>=3/10s` | calls that failed; of `connect` the outcome |
+//! | `errno(CALL)`, `errno(CALL,ERRNO)`, `errno(*)` (also `errors`) | count per time: `>5/s`, `>=3/10s` | calls that failed; of `connect` the outcome |
 //! | `refused`, `refused(ADDR)` | count per time | connections that nobody took |
 //! | `count(CALL)`, `rate(CALL)`, `count(CALL,WHERE)` | count per time | calls that returned |
 //! | `p50(CALL)` `p90` `p95` `p99` `max`, `p99(CALL,WHERE)` | time: `>50ms`, over the last 10 s or `>50ms/1m` | how long calls took |
@@ -27,6 +27,7 @@
 //! | `fds`, `threads` | number | open descriptors, tasks |
 //! | `cpu`, `throttled` | percent of the last second, or `>20%/10s` | CPU time used (100 % is one CPU), time throttled |
 //! | `psi(cpu)` `psi(memory)` `psi(io)` `psi(cpu,full)` `psi(memory,full)` `psi(io,full)` | percent of the last 10 s | pressure stall |
+//! | `silent` | time: `>5s` | how long no task of the scope did anything: no call returned, no CPU time was used, nothing else came |
 //!
 //! `WHERE` is a path (a prefix, or a pattern with `*` and `?`) or an address (`10.0.0.7:5432`, `10.0.0.7`, `:5432`). Without an
 //! error, `errno` counts what is a failure by [`ctrace_format::syscalls::failing`]: neither calls that would have had to
@@ -45,6 +46,7 @@ mod ends;
 mod measure;
 mod memory;
 mod parse;
+mod silence;
 mod sliding;
 
 use crate::connects::Connects;
@@ -194,6 +196,30 @@ impl Trigger {
         if !concerned && now_ns < self.judged_ns + JUDGE_EVERY_NS {
             return None;
         }
+        self.decide(concerned, known)
+    }
+
+    /// Time passes, and nothing comes: `now_ns` is the time on the timeline of the events. For triggers that are about
+    /// silence, where nobody else tells the time when what delivers the events is silent itself.
+    pub fn pass(&mut self, now_ns: u64) -> Option<Firing> {
+        self.now_ns = self.now_ns.max(now_ns);
+        if self.now_ns < self.judged_ns + JUDGE_EVERY_NS {
+            return None;
+        }
+        self.decide(false, &())
+    }
+
+    /// A sign of life that no event tells of.
+    pub fn note_life(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+        for condition in &mut self.conditions {
+            condition.note_life(self.now_ns);
+        }
+    }
+
+    /// Decides whether the expression holds by all that was seen.
+    fn decide(&mut self, concerned: bool, known: &dyn Known) -> Option<Firing> {
+        let now_ns = self.now_ns;
         self.judged_ns = now_ns;
         for condition in &mut self.conditions {
             condition.judge(now_ns);
@@ -253,6 +279,24 @@ impl Trigger {
     /// Whether it asks for paths by their names, which a strict redaction does not leave.
     pub fn is_about_paths(&self) -> bool {
         self.conditions.iter().any(Condition::is_about_paths)
+    }
+
+    /// Whether it asks for how long nothing came.
+    pub fn is_about_silence(&self) -> bool {
+        self.conditions.iter().any(Condition::is_about_silence)
+    }
+
+    /// Whether something holds because nothing came.
+    pub fn is_silent(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.is_about_silence() && condition.holds())
+    }
+
+    /// Conditions that cannot be told by samples of these metrics and by how long nothing came: as they were written.
+    pub fn beyond(&self, sampled: &[Metric]) -> Vec<&str> {
+        let can_tell = |condition: &&Condition| {
+            condition.is_about_silence() || condition.metric().is_some_and(|metric| sampled.contains(&metric))
+        };
+        self.conditions.iter().filter(|condition| !can_tell(condition)).map(Condition::text).collect()
     }
 
     /// Whether the trigger waits for something to happen, rather than for its last incident to be over.

@@ -31,7 +31,8 @@ const MAX_WINDOW_NS: f64 = 24.0 * 3600e9;
 const SECOND: u64 = 1_000_000_000;
 
 const MEASURES: &str = "errno(CALL) errno(CALL,ERRNO) refused(ADDR) count(CALL) p50(CALL) p90(CALL) p95(CALL) p99(CALL) \
-     p99(CALL,PATH) p99(CALL,PEER) max(CALL) signal(NAME) retransmits resets lost exit container-exit oom rss fds threads cpu throttled psi(cpu|memory|io)";
+     p99(CALL,PATH) p99(CALL,PEER) max(CALL) signal(NAME) retransmits resets lost exit container-exit oom rss fds threads cpu throttled psi(cpu|memory|io) \
+     silent";
 
 pub(super) fn parse(text: &str) -> Result<(Node, Vec<Condition>), TriggerError> {
     let mut parser = Parser { text, at: 0, depth: 0, conditions: Vec::new() };
@@ -69,6 +70,8 @@ enum Value {
     Number,
     /// An exit status.
     Status,
+    /// A duration that something lasts.
+    Lasting,
     /// An exit status, or none at all.
     AnyStatus,
     /// Nothing.
@@ -175,7 +178,7 @@ impl<'a> Parser<'a> {
         let name = self.word();
         let share = |metric, unit_ns, or_host| Measure::Share { metric, unit_ns, or_host };
         let (measure, value) = match name {
-            "errno" => {
+            "errno" | "errors" => {
                 self.open("a call, such as errno(connect)")?;
                 let calls = self.calls()?;
                 let errno = if self.eat(",") && !self.eat("*") { Some(self.errno(&calls)?) } else { None };
@@ -221,6 +224,7 @@ impl<'a> Parser<'a> {
             "container" if self.eat("-exit") => (Measure::ContainerExit, Value::AnyStatus),
             "oom" => (Measure::Oom, Value::Nothing),
             "rss" | "memory" => (Measure::Memory { of_limit: false }, Value::Memory),
+            "silent" => (Measure::Silent, Value::Lasting),
             "fds" => (Measure::Now(Metric::OpenFds), Value::Number),
             "threads" => (Measure::Now(Metric::Pids), Value::Number),
             "cpu" => (share(Metric::CpuNs, 1, false), Value::Percent { window_ns: SECOND }),
@@ -283,6 +287,7 @@ impl<'a> Parser<'a> {
                 Value::Count | Value::Nothing => Ok((measure, Comparison::AtLeast, 1.0, SECOND)),
                 Value::AnyStatus => Ok((measure, Comparison::AtLeast, 0.0, SECOND)),
                 Value::Duration => Err(self.error(at, "expected a comparison, such as >50ms".into())),
+                Value::Lasting => Err(self.error(at, "expected how long, such as >5s".into())),
                 Value::Percent { .. } => Err(self.error(at, "expected a comparison, such as >20%".into())),
                 Value::Memory => Err(self.error(at, "expected a comparison, such as >90% or >500M".into())),
                 Value::Number => Err(self.error(at, "expected a comparison, such as >1000".into())),
@@ -306,6 +311,12 @@ impl<'a> Parser<'a> {
                 }
                 let limit = self.duration("a time, such as 50ms")?;
                 Ok((measure, comparison, limit as f64, self.window()?.unwrap_or(10 * SECOND)))
+            }
+            Value::Lasting => {
+                if !matches!(comparison, Comparison::Greater | Comparison::AtLeast) {
+                    return Err(self.error(at, "how long nothing came is compared by > or >=".into()));
+                }
+                Ok((measure, comparison, self.duration("a time, such as 5s")? as f64, SECOND))
             }
             Value::Percent { window_ns } => {
                 let (limit, unit) = self.number("a part, such as 20%")?;

@@ -313,6 +313,7 @@ impl Recorder {
         Ok(Recording {
             shared,
             started: Instant::now(),
+            start_boottime_ns,
             config,
             child,
             command_status,

@@ -121,6 +121,13 @@ impl Before {
         let gauge = Gauge::own();
         Self { memory: gauge.look(), files: host::free_files(), gauge }
     }
+
+    /// Shared memory that came since: memfds, System V segments and the files of the private root are nobody's in particular,
+    /// and all of it is taken to be the replay's.
+    pub(super) fn shared_since(&self) -> u64 {
+        let now = self.memory.and_then(|_| self.gauge.look());
+        now.zip(self.memory).map_or(0, |(now, before)| now.shared.saturating_sub(before.shared))
+    }
 }
 
 impl Guard {
@@ -264,39 +271,38 @@ fn own_cpu_time() -> Duration {
 
 /// What the processes of a replay are, added up.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Sum {
+pub(super) struct Sum {
     /// Memory that is a process's alone, page tables included.
-    private_bytes: u64,
-    tasks: u64,
+    pub(super) private_bytes: u64,
+    pub(super) tasks: u64,
+    /// CPU time of all that is below the sandbox's init, what has ended and was waited for included.
+    pub(super) cpu_ns: u64,
     /// The processes below the sandbox's init.
     workers: Vec<i32>,
 }
 
 impl Sum {
     /// Of everything that descends from a process, itself not included.
-    fn of(process: i32) -> Self {
+    pub(super) fn of(process: i32) -> Self {
         let mut sum = Self::default();
         let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        let mut threads: BTreeMap<i32, u64> = BTreeMap::new();
+        let mut told: BTreeMap<i32, Told> = BTreeMap::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
                 continue;
             };
             let Ok(stat) = host::process_file(pid, "stat") else { continue };
-            // Behind the name: state (3), parent (4) … threads (20) (proc(5)).
-            let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-            let parent = fields.nth(1).and_then(|field| field.parse().ok());
-            let count = fields.nth(15).and_then(|field| field.parse().ok());
-            if let Some(parent) = parent {
-                children.entry(parent).or_default().push(pid);
-                threads.insert(pid, count.unwrap_or(1));
-            }
+            let Some(one) = Told::parse(&stat) else { continue };
+            children.entry(one.parent).or_default().push(pid);
+            told.insert(pid, one);
         }
         let inits = children.remove(&process).unwrap_or_default();
         let mut next = inits.clone();
         while let Some(pid) = next.pop() {
             next.extend(children.remove(&pid).unwrap_or_default());
-            sum.tasks += threads.get(&pid).copied().unwrap_or(1);
+            let one = told.get(&pid).copied().unwrap_or_default();
+            sum.tasks += one.threads;
+            sum.cpu_ns += if inits.contains(&pid) { one.children_ns } else { one.own_ns + one.children_ns };
             if let Some(status) = Status::of(pid) {
                 sum.private_bytes += status.private_bytes;
             }
@@ -327,6 +333,37 @@ impl Sum {
             }
         }
     }
+}
+
+/// What `/proc/PID/stat` says (proc(5)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
+    parent: i32,
+    threads: u64,
+    /// CPU time of its own, and of children that it waited for.
+    own_ns: u64,
+    children_ns: u64,
+}
+
+impl Told {
+    fn parse(stat: &str) -> Option<Self> {
+        // Behind the name: state (3), parent (4) … CPU times (14 to 17) … threads (20).
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().take(18).collect();
+        let ns = |field: usize| Some(fields.get(field)?.parse::<u64>().ok()?.saturating_mul(tick_ns()));
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            threads: fields.get(17)?.parse().ok()?,
+            own_ns: ns(11)?.saturating_add(ns(12)?),
+            children_ns: ns(13)?.saturating_add(ns(14)?),
+        })
+    }
+}
+
+/// One of the ticks that the kernel tells CPU time in.
+fn tick_ns() -> u64 {
+    // SAFETY: an integer only.
+    let hz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    1_000_000_000 / u64::try_from(hz).unwrap_or(100).max(1)
 }
 
 /// What `/proc/PID/status` says (proc(5)).
@@ -397,6 +434,15 @@ mod tests {
             kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
         }
         assert_eq!(Sum::of(child.id() as i32), Sum::default());
+    }
+
+    #[test]
+    fn a_line_of_a_process_is_read_behind_whatever_name() {
+        let line = "7 (a ) 1 b) S 3 7 7 0 -1 4194560 100 0 0 0 5 6 70 80 20 0 9 0 12 0 0";
+        let told = Told::parse(line).unwrap();
+        assert_eq!((told.parent, told.threads), (3, 9));
+        assert_eq!((told.own_ns, told.children_ns), (11 * tick_ns(), 150 * tick_ns()));
+        assert_eq!(Told::parse("7 (cut) S 3 7"), None);
     }
 
     #[test]

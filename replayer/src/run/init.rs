@@ -3,6 +3,7 @@
 //! Both are forks of ctrace without an exec. They are single-threaded, print nothing, and never return to their caller.
 
 mod force;
+mod life;
 mod progress;
 mod start;
 mod terminals;

@@ -2,8 +2,10 @@
 
 use super::Outcome;
 use crate::sandbox::Layers;
+use nix::sys::socket::MsgFlags;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 /// Longest message.
@@ -30,15 +32,30 @@ pub(crate) enum Up {
         /// What holds the tasks.
         layers: Layers,
     },
+    /// Tasks went on since this was told last.
+    Alive,
     /// The replay is over.
     Finished(Box<Outcome>),
 }
 
-pub(crate) fn send(channel: &mut UnixStream, message: &Up) -> io::Result<()> {
+fn framed(message: &Up) -> io::Result<Vec<u8>> {
     let text = serde_json::to_vec(message)?;
     let mut bytes = (text.len() as u32).to_be_bytes().to_vec();
     bytes.extend_from_slice(&text);
-    channel.write_all(&bytes)
+    Ok(bytes)
+}
+
+pub(crate) fn send(channel: &mut UnixStream, message: &Up) -> io::Result<()> {
+    channel.write_all(&framed(message)?)
+}
+
+/// Tells something small that may go unheard: who does not listen is not waited for.
+pub(crate) fn mention(channel: &UnixStream, message: &Up) {
+    if let Ok(bytes) = framed(message) {
+        // So few bytes are taken as a whole or not at all.
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let _ = nix::sys::socket::send(channel.as_raw_fd(), &bytes, flags);
+    }
 }
 
 pub(crate) fn receive(channel: &mut UnixStream) -> io::Result<Up> {

@@ -5,7 +5,9 @@
 //! When ctrace dies the socket closes and a parent-death signal comes: init ends, and with it everything in its PID
 //! namespace; mounts, network and shared memory go with their namespaces.
 
+mod button;
 mod control;
+mod figures;
 mod guard;
 mod image;
 mod init;
@@ -18,8 +20,10 @@ use crate::plan::need::Need;
 use crate::sandbox::cgroup::Owned;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Layers, SandboxError, host};
+pub use button::{Button, Halt};
 use ctrace_program::control::{Cause, Pace};
 use ctrace_program::{DecodeError, Program};
+pub use figures::{Figures, Look};
 use guard::{Before, Guard};
 pub use guard::{Enforcement, Hit};
 pub use inspect::{Bound, Bounds, Description, Lane};
@@ -30,6 +34,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -104,6 +110,8 @@ pub struct RunOptions {
     pub hold: bool,
     /// Bounds on resources.
     pub limits: Limits,
+    /// Whether init tells that calls are made, while they are.
+    pub signs_of_life: bool,
 }
 
 impl Default for RunOptions {
@@ -114,6 +122,7 @@ impl Default for RunOptions {
             catch_up_permille: 500,
             hold: true,
             limits: Limits::default(),
+            signs_of_life: false,
         }
     }
 }
@@ -129,6 +138,10 @@ pub struct Running {
     keeper: Option<JoinHandle<i32>>,
     root_pid: u32,
     init_pid: u32,
+    launcher: i32,
+    /// Somebody pressed the button.
+    pressed: Arc<AtomicBool>,
+    figures: Figures,
     problems: Vec<String>,
     copied: Option<String>,
     guard: Guard,
@@ -140,20 +153,6 @@ pub struct Running {
 
 /// The root's inner id, problems, why the program was copied, what holds the tasks.
 type Greeting = (i32, Vec<String>, Option<String>, Layers);
-
-/// Stops a running replay from another thread.
-#[derive(Debug)]
-pub struct AbortHandle(UnixStream);
-
-impl AbortHandle {
-    /// Ends the replay; `wait` then returns with [`Ended::Aborted`].
-    ///
-    /// # Errors
-    /// When the replay is over already.
-    pub fn abort(&self) -> io::Result<()> {
-        (&self.0).write_all(b"A")
-    }
-}
 
 pub(crate) fn call_name(nr: u32) -> String {
     ctrace_format::syscalls::name(ctrace_format::Sysno { abi: native_abi(), nr })
@@ -209,6 +208,7 @@ impl Replay {
         };
         let bounds = Bounds::new(&inputs.need, &options.limits);
         let before = Before::now();
+        let since = before.clone();
         let group = cgroup.as_ref().map(|owned| owned.cgroup.clone());
         let setup = init::Setup {
             program,
@@ -235,6 +235,7 @@ impl Replay {
             Ok(Err(source)) => return Err(ReplayError::Start { what: "fork", source }),
             Err(_) => return Err(ReplayError::Lost),
         };
+        let figures = Figures::new(launcher, since, options.limits.memory.limit);
         let mut guard = channel
             .try_clone()
             .and_then(|channel| Guard::start(launcher, group, before, &options.limits, channel))
@@ -250,6 +251,9 @@ impl Replay {
                 keeper: Some(keeper),
                 root_pid,
                 init_pid,
+                launcher,
+                pressed: Arc::default(),
+                figures,
                 problems,
                 copied,
                 layers,
@@ -290,7 +294,7 @@ impl Replay {
         match message::receive_rest(channel, byte[0]).map_err(|_| ReplayError::Lost)? {
             Up::Ready { root_pid, problems, copied, layers } => Ok((root_pid, problems, copied, layers)),
             Up::Failed { text, missing } => Err(ReplayError::Inside { text, missing }),
-            Up::Finished(_) => Err(ReplayError::Lost),
+            Up::Finished(_) | Up::Alive => Err(ReplayError::Lost),
         }
     }
 }
@@ -365,12 +369,19 @@ impl Running {
         Description::look(self)
     }
 
-    /// A handle that stops the replay from another thread (red button, Ctrl-C).
+    /// The red button.
     ///
     /// # Errors
     /// When no descriptor is left.
-    pub fn abort_handle(&self) -> io::Result<AbortHandle> {
-        self.channel.try_clone().map(AbortHandle)
+    pub fn button(&self) -> io::Result<Button> {
+        let cgroup = self.cgroup.as_ref().map(|owned| owned.cgroup.clone());
+        let spared = [self.launcher, self.init_pid as i32];
+        Ok(Button::new(self.channel.try_clone()?, cgroup, spared, Arc::clone(&self.pressed)))
+    }
+
+    /// Looks at it while it runs.
+    pub fn figures(&self) -> Figures {
+        self.figures.clone()
     }
 
     /// Opens the gate.
@@ -397,12 +408,14 @@ impl Running {
     /// # Errors
     /// When init died without a report.
     pub fn observe(&mut self) -> Result<Outcome, ReplayError> {
-        let told = message::receive(&mut self.channel);
+        let told = self.hear();
         let hits = self.guard.stop();
         let over = hits.iter().any(|hit| hit.ended);
+        let pressed = self.pressed.load(Relaxed);
         let mut outcome = match told {
             Ok(Up::Finished(outcome)) => *outcome,
             _ if over => Outcome::unreported(Ended::OverLimit),
+            _ if pressed => Outcome::unreported(Ended::Aborted),
             _ => {
                 self.tear_down();
                 return Err(ReplayError::Lost);
@@ -410,10 +423,23 @@ impl Running {
         };
         if over {
             outcome.ended = Ended::OverLimit;
+        } else if pressed && outcome.ended == Ended::Completed && outcome.tasks_finished < outcome.tasks {
+            // Init found nobody left before it heard why.
+            outcome.ended = Ended::Aborted;
         }
         outcome.hits.splice(0..0, hits);
         outcome.problems.splice(0..0, std::mem::take(&mut self.problems));
         Ok(outcome)
+    }
+
+    /// Hears init out.
+    fn hear(&mut self) -> io::Result<Up> {
+        loop {
+            match message::receive(&mut self.channel)? {
+                Up::Alive => self.figures.note_life(),
+                told => return Ok(told),
+            }
+        }
     }
 
     /// Ends everything. Returns what is left behind: nothing, unless something is wrong.

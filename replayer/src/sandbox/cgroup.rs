@@ -5,11 +5,14 @@
 //! then kills what is left in the cgroup and removes the directories. What a killed cleaner leaves, the next replay
 //! removes.
 
+mod freezer;
+
 use super::host::Hierarchies;
 use super::limits::{Limits, Resource};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{ForkResult, Pid, fork};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -199,16 +202,14 @@ impl Cgroup {
             }
         }
         // A frozen cgroup does not fork while it is read.
-        let freezer = self.of("freezer").map(|at| at.join("freezer.state"));
-        let freeze = |state: &str| freezer.as_ref().is_some_and(|at| fs::write(at, state).is_ok());
-        freeze("FROZEN");
+        let _ = self.freeze();
         for directory in &self.directories {
             let processes = fs::read_to_string(directory.at.join("cgroup.procs")).unwrap_or_default();
             for pid in processes.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 1) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
-        freeze("THAWED");
+        self.thaw();
     }
 
     /// Its directories that are still there.
@@ -232,16 +233,23 @@ fn counter(at: &Path, name: &str) -> u64 {
     text.lines().find_map(words).unwrap_or(0)
 }
 
-/// Removes the directories of replays whose ctrace and cleaner are both gone.
+/// Removes the directories of replays whose ctrace and cleaner are both gone. Those of one replay go together: what was frozen
+/// when both were killed does not die before it is let go.
 fn sweep(parents: &[Directory]) {
     let Ok(namespace) = pid_namespace() else { return };
+    let mut stale: BTreeMap<String, Vec<Directory>> = BTreeMap::new();
     for parent in parents {
         for entry in fs::read_dir(&parent.at).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_some_and(|name| is_stale(name, namespace, &start_time)) {
+            if let Ok(name) = entry.file_name().into_string()
+                && is_stale(&name, namespace, &start_time)
+            {
                 let at = entry.path();
-                Cgroup { directories: vec![Directory { at, ..parent.clone() }] }.clear();
+                stale.entry(name).or_default().push(Directory { at, ..parent.clone() });
             }
         }
+    }
+    for directories in stale.into_values() {
+        Cgroup { directories }.clear();
     }
 }
 

@@ -38,10 +38,10 @@ fn an_aborted_replay_ends_at_once_with_a_report() {
         Err(ReplayError::Inside { text, missing: true }) => return eprintln!("skipped: {text}"),
         Err(error) => panic!("{error:?}"),
     };
-    let abort = running.abort_handle().unwrap();
+    let button = running.button().unwrap();
     running.release().unwrap();
     std::thread::sleep(Duration::from_millis(50));
-    abort.abort().unwrap();
+    button.press();
     let outcome = running.wait().unwrap();
     assert_eq!(outcome.ended, Ended::Aborted);
     assert_eq!(outcome.leftovers, [""; 0]);

@@ -4,6 +4,7 @@
 //! of ratios, each taken within a round in which every setup ran once, so that a machine that speeds up or slows
 //! down does so for all of them.
 
+mod button;
 mod cost;
 mod disk;
 mod figure;
@@ -53,6 +54,9 @@ enum What {
     /// The report in a browser: how long one of the largest size takes to open, beside an empty page of that size. Needs
     /// root and Chromium with its driver. Ends with 1 when a goal is missed.
     Page(page::Args),
+    /// The red button: one recorded program, whose replays are aborted by everything that can. Needs root. Ends with 1 when a goal
+    /// is missed.
+    Button(button::Args),
     /// The loop that is recorded (started by `record`).
     #[command(hide = true)]
     Loop(workload::Work),
@@ -189,6 +193,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Record(args) => record(args),
         What::Read(args) => read::run(args),
         What::Page(args) => page::run(args),
+        What::Button(args) => button::run(args),
         What::Again(args) => replay::again::run(args),
         What::Replay(args) => replay::run(args),
     }

@@ -35,6 +35,9 @@ impl Condition {
             };
             return Some(format!("{}: {who}{figure}", self.text));
         }
+        if self.measure == Measure::Silent {
+            return Some(format!("{}: nothing came for so long", self.text));
+        }
         let busiest = match &self.state {
             State::Counts(_, blames) => blames.busiest(),
             _ => Vec::new(),

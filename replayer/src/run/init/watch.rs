@@ -3,6 +3,7 @@
 use super::super::control::{Control, monotonic_ns};
 use super::super::{Ended, Hit, Outcome, call_name};
 use super::force::{Position, Stage, first_to_force};
+use super::life::Life;
 use super::progress::{Tasks, is_open};
 use super::terminals;
 use super::threads::{Doing, Threads};
@@ -34,6 +35,9 @@ const LISTED: usize = 100;
 /// A task that has not moved for so long is looked up: it may have been killed.
 const DEAD_NS: u64 = 20_000_000;
 
+/// How much longer than its limit a replay lasts whose ctrace does not end it: it is stopped, or gets no CPU.
+const OVERTIME_NS: u64 = 1_000_000_000;
+
 /// Watches a running replay.
 pub(super) struct Watch<'a> {
     setup: &'a Setup,
@@ -56,6 +60,7 @@ pub(super) struct Watch<'a> {
     last_forced: Option<[u32; 4]>,
     /// The places of tasks that were not forced on because a terminal had something for one of them.
     spared: BTreeMap<u32, (u32, u32)>,
+    life: Life,
     /// The private root was once full: of bytes, of files.
     full: (bool, bool),
     /// Directories that are freed while the replay runs: one for each process that init starts, and the one around them.
@@ -87,6 +92,7 @@ impl<'a> Watch<'a> {
             forced_ends: Vec::new(),
             last_forced: None,
             spared: BTreeMap::new(),
+            life: Life::new(setup.options.signs_of_life),
             full: (false, false),
             start_directories: 1
                 + (0..setup.program.header.tasks)
@@ -113,10 +119,13 @@ impl<'a> Watch<'a> {
             let clock = now.saturating_sub(self.lag_ns);
             self.send_signals(clock);
             self.look_at_root();
+            let (control, program) = (self.control, &self.setup.program);
+            let is_recorded = |task| flags_of(program, task) & task_flags::PEER == 0;
+            self.life.tell(now, || control.counters(is_recorded), channel);
             if !children || self.is_over(clock) {
                 break Ended::Completed;
             }
-            if now > self.setup.options.limits.duration.limit {
+            if now > self.setup.options.limits.duration.limit.saturating_add(OVERTIME_NS) {
                 stuck = self.stuck(&mut |_| true);
                 break Ended::TimedOut;
             }
