@@ -43,9 +43,13 @@ pub(crate) struct Check {
 /// Faults as options.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Expressions {
-    /// A fault, as strace writes it: SET[:error=E|:retval=0][:delay_enter=T][:delay_exit=T][:when=N..M+STEP],
-    /// and [:role=][:peer=][:path=][:arg=][:prob=][:max=][:jitter=]; several are tried in this order
-    #[arg(long, value_name = "EXPR")]
+    #[arg(
+        long,
+        value_name = "EXPR",
+        help = "A fault, as strace writes it: SET[:error=E|:retval=0][:delay_enter=T][:delay_exit=T]\n\
+            [:when=N..M+STEP], and [:role=][:peer=][:path=][:arg=][:prob=][:max=][:jitter=];\n\
+            of several, the first decides what a call returns"
+    )]
     pub(crate) inject: Vec<String>,
     /// What is left to chance is decided by this: the same number, the same calls
     #[arg(long, value_name = "N", default_value_t = 1, requires = "inject")]

@@ -61,7 +61,7 @@ impl Lab {
 
     /// The whole story of a replay that was aborted: what the object, the trace and the host say.
     #[track_caller]
-    fn expect_aborted(&self, ran: Ran, code: i32, by: &str) -> Value {
+    fn expect_aborted(ran: Ran, code: i32, by: &str) -> Value {
         let said = ran.expect(code).json();
         let aborted = &said["aborted"];
         assert_eq!(aborted["by"], by, "{aborted:#}");
@@ -114,7 +114,7 @@ fn a_rate_of_errors_ends_a_replay() {
             "errno(connect,ECONNREFUSED)>5/s",
         ],
     );
-    let said = lab.expect_aborted(ran, 9, "condition");
+    let said = Lab::expect_aborted(ran, 9, "condition");
     expect_frozen(&said);
     let aborted = &said["aborted"];
     assert_eq!(aborted["expr"], "errno(connect,ECONNREFUSED)>5/s");
@@ -138,7 +138,7 @@ fn a_resource_ends_a_replay() {
     let trace = lab.record(&["python3", "-c", BUSY]);
     let before = Belongings::now();
     for (expr, figure) in [("fds>40", "fds>40 held"), ("cpu>60%", " %")] {
-        let said = lab.expect_aborted(lab.replay(&trace, &["--abort-on", expr]), 9, "condition");
+        let said = Lab::expect_aborted(lab.replay(&trace, &["--abort-on", expr]), 9, "condition");
         expect_frozen(&said);
         assert!(said["aborted"]["text"].as_str().unwrap().contains(figure), "{:#}", said["aborted"]);
     }
@@ -152,7 +152,7 @@ fn silence_ends_a_replay() {
     let trace = lab.record(&["python3", "-c", FALLS_SILENT]);
     let before = Belongings::now();
     let ran = lab.replay(&trace, &["--abort-on", "errno(openat,EIO)>5/s", "--abort-on", "silent>1s"]);
-    let said = lab.expect_aborted(ran, 9, "silence");
+    let said = Lab::expect_aborted(ran, 9, "silence");
     expect_frozen(&said);
     assert_eq!(said["aborted"]["expr"], "silent>1s");
     expect_nothing_left(&before);
@@ -171,7 +171,7 @@ fn a_server_under_load_is_stopped_in_the_middle() {
     drop(redis);
     let before = Belongings::now();
     // The load is over, and nobody asks the server for anything.
-    let said = lab.expect_aborted(lab.replay(&trace, &["--abort-on", "count(read)>200/s"]), 9, "condition");
+    let said = Lab::expect_aborted(lab.replay(&trace, &["--abort-on", "count(read)>200/s"]), 9, "condition");
     expect_frozen(&said);
     expect_nothing_left(&before);
 }
@@ -199,12 +199,12 @@ fn ctrl_c_and_time_end_a_replay_the_same_way() {
         std::io::Read::read_to_string(&mut replay.0.stdout.take().unwrap(), &mut stdout).unwrap();
         std::io::Read::read_to_string(&mut replay.0.stderr.take().unwrap(), &mut stderr).unwrap();
         let code = replay.0.wait().unwrap().code();
-        let said = lab.expect_aborted(Ran { code, stdout, stderr }, 128 + signal as i32, "signal");
+        let said = Lab::expect_aborted(Ran { code, stdout, stderr }, 128 + signal as i32, "signal");
         expect_frozen(&said);
         assert!(said["aborted"]["text"].as_str().unwrap().starts_with(&format!("aborted: {signal} at ")));
     }
     // A limit like the others.
-    let said = lab.expect_aborted(lab.replay(&trace, &["--max-duration", "1s"]), 3, "max-duration");
+    let said = Lab::expect_aborted(lab.replay(&trace, &["--max-duration", "1s"]), 3, "max-duration");
     expect_frozen(&said);
     let text = said["aborted"]["text"].as_str().unwrap();
     assert!(text.contains("--max-duration was over (1s)") && text.ends_with("allows more"), "{text}");
@@ -289,7 +289,8 @@ fn without_a_recorder_what_is_known_from_outside_ends_a_replay_and_the_rest_is_r
     readable(lab.dir.path(), 0o777);
     let replay = |trace: &Path, exprs: &[&str]| -> Ran {
         readable(trace, 0o644);
-        let exprs: String = exprs.iter().map(|expr| format!(" --abort-on '{expr}'")).collect();
+        let exprs: Vec<String> = exprs.iter().map(|expr| format!(" --abort-on '{expr}'")).collect();
+        let exprs = exprs.concat();
         let line = format!(
             "{} replay --json {} -o {}{exprs}",
             copy.display(),
@@ -309,7 +310,7 @@ fn without_a_recorder_what_is_known_from_outside_ends_a_replay_and_the_rest_is_r
     assert!(ran.stderr.contains("exit!=0, errno(connect)>5/s"), "{}", ran.stderr);
     assert!(ran.stderr.contains("rss, threads, cpu, silent"), "{}", ran.stderr);
     let before = Belongings::now();
-    let said = lab.expect_aborted(replay(&trace, &["silent>1s"]), 9, "silence");
+    let said = Lab::expect_aborted(replay(&trace, &["silent>1s"]), 9, "silence");
     assert_eq!((&said["replay_trace"], &said["aborted"]["how"]), (&Value::Null, &"killed".into()));
     // Calls are a sign of life: it is not silent before it falls silent.
     assert!(said["replayed_ops"].as_u64().unwrap() > 100, "{said:#}");
@@ -317,7 +318,7 @@ fn without_a_recorder_what_is_known_from_outside_ends_a_replay_and_the_rest_is_r
     std::fs::remove_file(&trace).unwrap();
     let trace = lab.record(&["python3", "-c", BUSY]);
     let ran = replay(&trace, &["rss>90%", "cpu>60%", "threads>500"]);
-    let said = lab.expect_aborted(ran, 9, "condition");
+    let said = Lab::expect_aborted(ran, 9, "condition");
     assert_eq!(said["aborted"]["expr"], "cpu>60%");
     let never = replay(&trace, &["threads>500", "rss>90%", "silent>1h"]);
     assert!(matches!(never.code, Some(0 | 1)), "{}", never.stderr);

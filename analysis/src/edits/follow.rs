@@ -340,13 +340,13 @@ impl Follower {
     fn depends(&mut self, sc: Call, call: &Syscall, tgid: Tgid, words: &(impl Known + ?Sized)) -> bool {
         let row = sc.row();
         let args = row.args.unwrap_or_default();
-        let names = |i: usize, kind: Kind| matches!(kind, Kind::Fd | Kind::DirFd) && call.args[i] as i32 >= 0;
         for (i, (_, kind)) in args.iter().enumerate().take(call.args.len()) {
             let fd = call.args[i] as i32;
             // The number that `dup2` makes is given by its second argument, whatever had it before.
             let is_target = matches!(sc, Call::Dup2 | Call::Dup3) && i == 1;
-            if !is_target
-                && names(i, *kind)
+            if fd >= 0
+                && !is_target
+                && matches!(kind, Kind::Fd | Kind::DirFd)
                 && self.fds.meant(tgid, sc, fd, call).is_some_and(|descriptor| descriptor.tag == NOT_MADE)
             {
                 return true;

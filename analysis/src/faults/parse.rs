@@ -153,7 +153,9 @@ pub(super) fn rule(text: &str) -> Result<Rule, PlanError> {
                 "jitter is that of a delay: delay_enter=… or delay_exit=… is missing".to_owned(),
             );
         }
-        delays.into_iter().for_each(|delay| delay.jitter_ns = jitter_ns);
+        for delay in delays {
+            delay.jitter_ns = jitter_ns;
+        }
     }
     if is_fault && act.result.is_none() {
         act.result = Some(-ENOSYS);
@@ -279,16 +281,19 @@ impl Reader<'_> {
         };
         let named = SIGNALS.iter().position(|name| *name == bare).map(|at| at as u32 + 1);
         let number = || bare.parse().ok();
-        match named.or_else(real_time).or_else(number).filter(|signal| (1..=SIGNAL_MAX).contains(signal)) {
-            Some(signal) => Ok(signal),
-            None => {
+        let signal =
+            named.or_else(real_time).or_else(number).filter(|signal| (1..=SIGNAL_MAX).contains(signal));
+        signal.map_or_else(
+            || {
                 let hint = similar(bare, SIGNALS);
+                let text = value.text;
                 self.fail(
                     value.at,
-                    format!("no signal is named {:?}{hint}; write SIGTERM, or 1 to {SIGNAL_MAX}", value.text),
+                    format!("no signal is named {text:?}{hint}; write SIGTERM, or 1 to {SIGNAL_MAX}"),
                 )
-            }
-        }
+            },
+            Ok,
+        )
     }
 
     /// Microseconds, or with a unit.

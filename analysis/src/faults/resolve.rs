@@ -254,7 +254,9 @@ impl Seen {
             let opened = if let Some(Object::File { path, .. }) = object { Some(*path) } else { None };
             let paths: Vec<&[u8]> = named.chain(opened).map(|path| trace.str(path)).collect();
             if !paths.iter().any(|path| wanted.fits(path)) {
-                paths.iter().for_each(|path| remember(&mut self.paths, &lossy(path)));
+                for path in paths {
+                    remember(&mut self.paths, &lossy(path));
+                }
                 return false;
             }
         }

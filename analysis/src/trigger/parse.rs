@@ -238,7 +238,7 @@ impl<'a> Parser<'a> {
             "" => return Err(self.error(start, format!("expected a condition: {MEASURES}"))),
             _ => {
                 let known: Vec<&str> = MEASURES.split([' ', '(']).collect();
-                let hint = similar(name, known.into_iter());
+                let hint = similar(name, known);
                 return Err(
                     self.error(start, format!("there is no measure {name:?}{hint}; there are {MEASURES}"))
                 );
