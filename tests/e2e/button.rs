@@ -272,7 +272,7 @@ fn a_recording_can_be_marked_when_its_target_falls_silent() {
     let Some(lab) = Lab::new(&["sleep"]) else { return };
     let _host = shared();
     let trace = lab.at("x.ctr");
-    run(["record", "-o", trace.to_str().unwrap(), "--trigger", "silent>1s", "--", "sleep", "2"]).expect(0);
+    run(["record", "-o", trace.to_str().unwrap(), "--trigger", "silent>1s", "--", "sleep", "4"]).expect(0);
     let markers = run(["events", "--class", "marker", trace.to_str().unwrap()]).expect(0).stdout;
     assert!(markers.contains("trigger: silent>1s: nothing came"), "{markers}");
 }
