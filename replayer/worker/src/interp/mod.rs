@@ -22,8 +22,8 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicU32, fence};
 use ctrace_program::control::{Cause, Pace, fate, status};
 use ctrace_program::{
-    ENGINE_MARK, Expect, Kind, Post, SIGNAL_MAX, Sel, Step, TAG_INJECTED, fault_tag, fds_parts, flags, other_ready,
-    task_flags,
+    ENGINE_MARK, Expect, Kind, Post, SIGNAL_MAX, Sel, Step, TAG_INJECTED, fault_tag, fds_parts, flags,
+    other_ready, task_flags,
 };
 use life::{clone, exec, exit, gate};
 pub use signals::run_handler;
