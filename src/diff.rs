@@ -168,7 +168,7 @@ pub(crate) fn model(path: &Path, trace: &Trace, edits: &Edits) -> Result<Model, 
         .map_err(|e| Failure::new(Exit::BadTrace, e))
 }
 
-/// What a recording would have been with the faults that its replay was to have.
+/// A recording as it would have been with the faults that its replay was to have.
 pub(crate) struct Planned {
     model: Model,
     delays: bool,

@@ -14,7 +14,7 @@ pub(crate) fn plan(expressions: &[String], seed: u64) -> Result<Plan, Failure> {
         .map_err(|error| Failure::say(Exit::Usage, error))
 }
 
-/// Which calls of a trace a plan hits.
+/// Finds the calls of a trace that a plan hits.
 pub(crate) fn resolve(plan: &Plan, trace: &Trace) -> Result<Resolution, Failure> {
     plan.resolve(trace).map_err(|error| match error {
         ResolveError::Read(error) => Failure::new(Exit::BadTrace, error),
@@ -31,7 +31,7 @@ pub(crate) fn edits(plan: &Plan, resolution: &Resolution, trace: &Trace) -> Resu
     edits.context("following the faults through the recording").map_err(|e| Failure::new(Exit::BadTrace, e))
 }
 
-/// What is done to each call that is hit.
+/// The change of each call that is hit.
 fn injections(plan: &Plan, resolution: &Resolution) -> Vec<Injection> {
     let mut all: BTreeMap<u64, Injection> = BTreeMap::new();
     for hit in &resolution.hits {
@@ -46,7 +46,7 @@ fn injections(plan: &Plan, resolution: &Resolution) -> Vec<Injection> {
     all.into_values().collect()
 }
 
-/// What a trace would have been with the faults of its replay, whose header this is; without faults, what it was.
+/// A trace as it would have been with the faults of its replay, whose header this is; without faults, as it was.
 pub(crate) fn of_replay(trace: &Trace, replay: &Header) -> Result<Edits, Failure> {
     let facts = &replay.host.facts;
     let Some(text) = facts.get(FAULTS) else { return Ok(Edits::default()) };

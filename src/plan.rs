@@ -51,7 +51,7 @@ pub(crate) struct Expressions {
             of several, the first decides what a call returns"
     )]
     pub(crate) inject: Vec<String>,
-    /// What is left to chance is decided by this: the same number, the same calls
+    /// Decides whatever is left to chance: the same number, the same calls
     #[arg(long, value_name = "N", default_value_t = 1, requires = "inject")]
     pub(crate) seed: u64,
 }
@@ -132,7 +132,7 @@ pub(crate) fn lines(plan: &Plan, resolution: &Resolution) -> Vec<String> {
     lines
 }
 
-/// What keeps a plan from being put on a replay: the first rule that hits nothing, or that a replay cannot do.
+/// The reason why a plan cannot be put on a replay: its first rule that hits nothing, or that a replay cannot do.
 pub(crate) fn lacks(plan: &Plan, resolution: &Resolution) -> Option<String> {
     let mut rules = plan.rules.iter().zip(&resolution.rules);
     rules.find_map(|(rule, resolved)| {

@@ -1,6 +1,6 @@
-//! What somebody probably meant.
+//! Guesses the word that somebody meant.
 
-/// What was probably meant, as the end of a sentence; empty when nothing is near.
+/// The word that was probably meant, as the end of a sentence; empty when nothing is near.
 pub(crate) fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(name, known).map_or_else(String::new, |near| format!("; did you mean {near}?"))
 }

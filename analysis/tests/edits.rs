@@ -16,7 +16,7 @@ const CREATE: u64 = 0o101;
 /// An event as it would have been: the call, its result, whether it is injected.
 type Seen = (String, i64, bool);
 
-/// What a run would have been if its calls of these numbers, counted from 0 among calls, failed so.
+/// A run as it would have been if its calls of these numbers, counted from 0 among calls, had failed so.
 fn edited(run: Run, faults: &[(usize, i64)]) -> (Vec<Seen>, Vec<(String, u64)>) {
     let trace = run.finish();
     let calls: Vec<u64> = (0..)

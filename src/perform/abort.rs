@@ -1,4 +1,4 @@
-//! What ends a replay before its end, and how fast that was.
+//! Ends a replay before its end, and measures how fast.
 
 use super::conditions::{Conditions, Fired, Sampler};
 use super::observer::{Interrupt, Note, Observer, Stage};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How often signals and the time are looked at. A condition that an event makes hold is heard of at once.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What ended it.
+/// The cause of its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum By {
     /// An expression held.
@@ -112,7 +112,7 @@ impl Aborted {
         self.gone_ns.zip(self.frozen_ns).map(|(gone, frozen)| gone.saturating_sub(frozen))
     }
 
-    /// What was done is no evidence of anything: it was cut short.
+    /// A replay that was cut short is no evidence of anything.
     pub(super) fn judge(&self, report: &mut Report) {
         report.verdict = Verdict::Inconclusive;
         report.reasons.insert(0, self.to_string());
@@ -183,7 +183,7 @@ impl fmt::Display for Aborted {
 /// The figures in a text that begins with its expression.
 fn detail(expr: &str, text: &str) -> String {
     let rest = text.strip_prefix(expr).unwrap_or(text).trim_start_matches([':', ' ']);
-    // Those of a combined expression stand in parentheses.
+    // Parts of a combined expression stand in parentheses.
     let inner = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
     inner.unwrap_or(rest).to_owned()
 }

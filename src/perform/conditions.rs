@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// The subject of samples of the scope.
 const SCOPE: u32 = 1;
-/// What is sampled without a recorder.
+/// The figures that are sampled without a recorder.
 const SAMPLED: [Metric; 4] = [Metric::RssBytes, Metric::MemoryLimitBytes, Metric::Pids, Metric::CpuNs];
 
 /// An expression that held.
@@ -68,7 +68,7 @@ impl Conditions {
             (Arc::clone(&self.triggers), self.send.clone(), self.say_lacking.clone());
         let mut settled = false;
         Some(Box::new(move |event, known| {
-            // What the engine does is none of the workload's doing.
+            // The engine's calls are none of the workload's doing.
             if matches!(event, Event::Syscall(call) if call.flags.contains(SyscallFlags::ENGINE)) {
                 return Vec::new();
             }

@@ -101,7 +101,7 @@ pub(crate) struct Performed {
     pub(crate) answers: Answers,
     /// The recording of the replay; `None`: it could not be recorded, and was judged by its own journal.
     pub(crate) recording: Option<PathBuf>,
-    /// What ended it before its end, if something did.
+    /// The cause of its end, if it was ended before.
     pub(crate) aborted: Option<Aborted>,
     /// How many faults were planned.
     pub(crate) planned: u64,

@@ -123,7 +123,7 @@ fn a_rate_of_errors_ends_a_replay() {
     let held_ns = aborted["t_ns"].as_u64().unwrap();
     assert!(held_ns < said["recorded_ns"].as_u64().unwrap(), "{said:#}");
     assert_eq!(said["ended"], "aborted");
-    // Of eighty attempts only those until then took place.
+    // Only the attempts until then took place, of eighty.
     let trace = said["replay_trace"].as_str().unwrap();
     let connects = run(["events", "--json", "-e", "connect", trace]).expect(0);
     let connects = connects.json_lines().iter().filter(|one| one["type"] == "syscall").count();
@@ -246,7 +246,7 @@ fn a_condition_that_holds_with_the_last_event_is_no_match() {
     let said = lab.replay(&trace, &["--abort-on", "exit=3"]).expect(9).json();
     assert_eq!((&said["aborted"]["by"], &said["aborted"]["expr"]), (&"condition".into(), &"exit=3".into()));
     assert_eq!(said["diff"]["verdict"], "inconclusive");
-    // What cannot hold here is said.
+    // A condition that cannot hold here is named.
     let ran = lab.replay(&trace, &["--abort-on", "container-exit"]);
     assert_eq!(ran.json()["aborted"], Value::Null);
 }

@@ -18,7 +18,7 @@ fn checked(trace: &Path, faults: &[&str]) -> Value {
     run(args.chain(faults.iter().flat_map(|fault| ["--inject", fault]))).expect(0).json()
 }
 
-/// Replays with faults. What was planned took place, nothing else deviated; so says a comparison of the files, too.
+/// Replays with faults. They took place as planned, nothing else deviated; a comparison of the files says so, too.
 #[track_caller]
 fn replayed(trace: &Path, faults: &[&str]) -> (Value, PathBuf) {
     let plan = checked(trace, faults);

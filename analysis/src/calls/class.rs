@@ -145,7 +145,7 @@ impl CallClass {
                         "alarm" | "setitimer" | "getitimer" | "gettimeofday" | "time" | "times" | "pause"
                     )
             }
-            // Those of 32-bit tables end in 32.
+            // In 32-bit tables their names end in 32.
             Self::Creds => CREDS.contains(&name.trim_end_matches("32")),
             Self::Pure => PURE.contains(&name.trim_end_matches("32")),
             Self::Stat => matches!(name, "stat" | "stat64" | "oldstat"),

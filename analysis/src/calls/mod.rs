@@ -10,7 +10,7 @@ use regex_lite::RegexBuilder;
 
 pub(crate) use class::CallClass;
 
-/// Which calls, by name or class: `openat,read`, `%net`, `!futex`.
+/// A set of calls, by name or class: `openat,read`, `%net`, `!futex`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Calls {
     include: Vec<Word>,
@@ -31,7 +31,7 @@ enum What {
     Name(Pattern),
     Class(CallClass),
     Number(u32),
-    /// Those of which a regular expression finds a part of the name.
+    /// Calls of whose names a regular expression finds a part.
     Found(Vec<&'static str>),
     /// No call at all.
     Nothing,
@@ -58,13 +58,13 @@ impl Word {
     }
 }
 
-/// What stands where a set of calls should.
+/// Something else stands where a set of calls should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct CallsError {
     /// Where, in bytes from the start.
     pub at: usize,
-    /// What is wrong, and what was probably meant.
+    /// The mistake, and the word that was probably meant.
     pub what: String,
 }
 
@@ -95,7 +95,7 @@ impl Calls {
     /// may be unknown, `name@64`; and names with `*` and `?`.
     ///
     /// # Errors
-    /// What strace does not know either.
+    /// A word that strace does not know either.
     pub fn parse_strace(text: &str) -> Result<Self, CallsError> {
         let bare = text.trim_start_matches('!');
         let start = text.len() - bare.len();

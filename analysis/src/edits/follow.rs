@@ -1,4 +1,4 @@
-//! What depends on the calls that are made to fail.
+//! Follows the calls that are made to fail: finds the events that depend on them.
 
 use super::ready::Ready;
 use crate::fds::{Change, FdTracker, Said, SocketEffect, socket_effect};
@@ -16,7 +16,7 @@ const SIGCHLD: u32 = 17;
 /// Tag of a descriptor that is not made.
 const NOT_MADE: u32 = 1;
 
-/// What becomes of an event.
+/// The fate of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
     Stays,
@@ -28,7 +28,7 @@ pub(super) enum Fate {
     },
 }
 
-/// What becomes of an event, decided now or later.
+/// The fate of an event, decided now or later.
 #[derive(Debug)]
 pub(super) struct Decided {
     pub(super) ordinal: u64,
@@ -160,8 +160,8 @@ impl Follower {
         }
     }
 
-    /// Takes the next event; `fails`: it is a call that is made to fail. What becomes of an earlier event because of it is
-    /// told to `revise`.
+    /// Takes the next event; `fails`: it is a call that is made to fail. `revise` is told the new fate of an
+    /// earlier event.
     pub(super) fn event(
         &mut self,
         ordinal: u64,
@@ -421,7 +421,7 @@ impl Follower {
         uses
     }
 
-    /// What does not come about because a call fails.
+    /// Remembers everything that does not come about because a call fails.
     fn fails(&mut self, sc: Call, call: &Syscall, tgid: Tgid, words: &(impl Known + ?Sized)) {
         let row = sc.row();
         let unfinished = call.flags.contains(SyscallFlags::NO_EXIT);

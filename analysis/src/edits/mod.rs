@@ -4,7 +4,7 @@
 //! on what these calls would have brought about has not taken place. Nobody else decides what depends on what, so that the
 //! plan, the replay and the verdict agree.
 //!
-//! What depends on a call that is made to fail:
+//! These depend on a call that is made to fail:
 //!
 //! - uses of the descriptors that it would have made, and of their copies; what a wait for readiness said of them;
 //! - uses of a connection that it would have opened, and the other end's accept with all that follows, where that is recorded;
@@ -31,10 +31,10 @@ use std::collections::BTreeMap;
 /// before it.
 const ROUNDS: usize = 6;
 
-/// What is done to one call.
+/// The change of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Injection {
-    /// Which event it is of the recording, counted from 0 in the order in which a reader yields them.
+    /// The number of its event in the recording, from 0 on, in the order in which a reader yields them.
     pub ordinal: u64,
     /// The result that it gets in place of being made: −errno, or 0. `None`: it is made.
     pub result: Option<i64>,
@@ -69,7 +69,7 @@ impl Edits {
     /// a few times.
     ///
     /// # Errors
-    /// Those of `each`.
+    /// The errors of `each`.
     pub fn of<E>(
         snapshot: &Snapshot,
         words: &(impl Known + ?Sized),
@@ -160,7 +160,7 @@ impl Edits {
         self.injections.is_empty()
     }
 
-    /// What is done to an event.
+    /// The change of an event.
     pub fn injection(&self, ordinal: u64) -> Option<&Injection> {
         self.injections.get(&ordinal)
     }
@@ -202,7 +202,7 @@ fn answered(call: &Syscall, result: i64) -> Syscall {
     let seen = SyscallFlags::NO_EXIT.union(SyscallFlags::NO_ENTER).union(SyscallFlags::EMULATED);
     call.flags = call.flags.without(seen).union(SyscallFlags::FILTERED).union(SyscallFlags::INJECTED);
     if row.makes != syscalls::Makes::Nothing {
-        // That is what it would have made.
+        // The object is the one that it would have made.
         call.object = None;
     }
     // Whatever it would have said. A registration is an argument.

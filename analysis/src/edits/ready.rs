@@ -11,9 +11,9 @@ struct Reported {
     ordinal: u64,
     name: &'static str,
     result: i64,
-    /// What it reported: the descriptor, and the word that stands for it in the answer.
+    /// Each descriptor that it reported, and the word that stands for it in the answer.
     entries: Vec<(i32, u64)>,
-    /// What it does not report, the descriptor not being there.
+    /// Words that it does not report, their descriptors not being there.
     gone: Vec<u64>,
     /// Descriptors that were used afterwards.
     used: FxHashSet<i32>,
@@ -30,7 +30,7 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// What a wait reports: descriptors, and the words that stand for them.
+    /// The descriptors that a wait reports, and the words that stand for them.
     fn entries(&self, sc: Call, call: &Syscall) -> Vec<(i32, u64)> {
         if sc.row().family != Family::Readiness || call.ret <= 0 {
             return Vec::new();
@@ -126,7 +126,7 @@ impl Ready {
 }
 
 impl Reported {
-    /// What becomes of the wait.
+    /// The fate of the wait.
     fn fate(&self) -> Fate {
         let is_unused = |fd: &i32| self.unused.contains(fd) && !self.used.contains(fd);
         let mut without = self.gone.clone();

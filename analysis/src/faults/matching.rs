@@ -1,10 +1,10 @@
-//! What a rule is about.
+//! The calls that a rule is about.
 
 use crate::{Calls, Pattern};
 use ctrace_format::SockAddr;
 use std::net::IpAddr;
 
-/// What a rule is about: all that is said has to hold.
+/// The calls that a rule is about: all that is said has to hold.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Match {
     /// These calls.

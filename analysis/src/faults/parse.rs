@@ -22,7 +22,7 @@ const SIGRTMIN: u32 = 32;
 /// Longest delay: a day.
 const MAX_DELAY_NS: u64 = 86_400_000_000_000;
 
-/// What stands in an expression where something else should.
+/// Something stands in an expression where something else should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}\n  {text}\n  {caret:>width$}", caret = "^", width = column)]
 pub struct PlanError {
@@ -30,7 +30,7 @@ pub struct PlanError {
     pub text: String,
     /// Where, in characters from 1 on.
     pub column: usize,
-    /// What is wrong, and what was probably meant.
+    /// The mistake, and the word that was probably meant.
     pub what: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a plan is.
+//! A plan and its rules.
 
 use super::{Match, PlanError, parse};
 use std::fmt::Write as _;
@@ -17,15 +17,15 @@ pub struct Plan {
 pub struct Rule {
     /// As it was written.
     pub text: String,
-    /// What it is about.
+    /// The calls that it is about.
     pub matching: Match,
-    /// Which of those.
+    /// The choice among those.
     pub when: When,
-    /// What is done.
+    /// The fault.
     pub act: Action,
 }
 
-/// Which of the calls that match are hit. They are numbered, by thread and call, as strace counts them; the numbers in `nth`
+/// A choice among the calls that match. They are numbered, by thread and call, as strace counts them; the numbers in `nth`
 /// are kept, and chance decides among those.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct When {
@@ -59,7 +59,7 @@ impl Nth {
     }
 }
 
-/// What is done to a call. All that is there is done.
+/// A fault of a call. All that is there is done.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Action {
     /// It gets this result: −errno, or a value.
@@ -151,7 +151,7 @@ impl Plan {
     /// A plan as [`Self::text`] writes it.
     ///
     /// # Errors
-    /// What is no such text.
+    /// The text is no plan.
     pub fn of_text(text: &str) -> Result<Self, PlanError> {
         let mut lines = text.lines();
         let seed = lines.next().and_then(|line| line.parse().ok());

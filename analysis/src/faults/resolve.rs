@@ -1,4 +1,4 @@
-//! What a plan comes to on a recording.
+//! Finds the calls of a recording that a plan hits.
 
 use super::plan::{Nth, Plan, Rule};
 use crate::fds::{SocketEffect, socket_effect};
@@ -20,16 +20,16 @@ const MAX_NAMES: usize = 256;
 /// Names that are listed in a sentence.
 const LISTED: usize = 4;
 
-/// What a plan comes to on a recording.
+/// The calls of a recording that a plan hits.
 #[derive(Debug, Clone, Default)]
 pub struct Resolution {
-    /// What became of each rule, in the order of the plan.
+    /// The rules, in the order of the plan.
     pub rules: Vec<Resolved>,
     /// The hits, in the order of events; those of one event in the order of rules.
     pub hits: Vec<Hit>,
 }
 
-/// What became of a rule.
+/// The figures of a rule.
 #[derive(Debug, Clone, Default)]
 pub struct Resolved {
     /// How many calls match.
@@ -74,7 +74,7 @@ pub enum ResolveError {
 }
 
 impl Plan {
-    /// Which calls of a recording it hits.
+    /// Finds the calls of a recording that it hits.
     ///
     /// # Errors
     /// When the trace cannot be read, or it hits too much.
@@ -104,7 +104,7 @@ impl Plan {
     }
 }
 
-/// What passed each question of a rule, and what did not.
+/// Counts the calls that passed each question of a rule, and keeps names of those that did not.
 #[derive(Debug, Default)]
 struct Seen {
     calls: u64,

@@ -35,7 +35,7 @@ impl Silence {
                 self.cpu_ns.replace(sample.value).is_some_and(|before| sample.value > before)
             }
             Event::Resource(_) | Event::Marker(_) | Event::Anchor(_) | Event::Fidelity(_) => false,
-            // What was lost or only counted was done.
+            // Calls that were lost or only counted were made.
             _ => true,
         }
     }

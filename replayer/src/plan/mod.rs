@@ -22,7 +22,7 @@ pub struct CompileOptions {
     /// Most bytes of the program; `None`: 64 MiB and 256 for every byte of the trace. Never more than half of what is
     /// free in `spool`.
     pub max_program: Option<u64>,
-    /// What is different from the recording: faults, and what follows from them.
+    /// The differences from the recording: faults, and all that follows from them.
     pub edits: Option<Arc<Edits>>,
 }
 

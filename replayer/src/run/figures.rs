@@ -19,7 +19,7 @@ pub struct Figures {
 pub struct Look {
     /// Memory that it holds, as its limit counts it.
     pub memory_bytes: u64,
-    /// That limit.
+    /// The limit.
     pub memory_limit_bytes: u64,
     /// Processes and threads.
     pub tasks: u64,

@@ -335,7 +335,7 @@ impl Sum {
     }
 }
 
-/// What `/proc/PID/stat` says (proc(5)).
+/// Fields of `/proc/PID/stat` (proc(5)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Told {
     parent: i32,

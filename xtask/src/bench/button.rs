@@ -36,7 +36,7 @@ const PROGRAM: &str = "import os, socket, time\n\
     \x20 time.sleep(0.05)\n\
     time.sleep(2)\n";
 
-/// What aborts a replay.
+/// The cause that ends a replay.
 struct Kind {
     name: &'static str,
     args: &'static [&'static str],

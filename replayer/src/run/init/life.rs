@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 /// How often it is told.
 const EVERY_NS: u64 = 20_000_000;
 
-/// What was told.
+/// Counts of all that was told.
 #[derive(Debug)]
 pub(super) struct Life {
     is_asked_for: bool,

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::io;
 
-/// What the file of version 1 says, and is told.
+/// The words of the file of version 1.
 const FROZEN: &str = "FROZEN";
 const THAWED: &str = "THAWED";
 

@@ -156,7 +156,7 @@ pub fn run(task: &Task, depth: u32) {
 fn pace(task: &Task, step: &Step) {
     let control = control();
     let pace = control.pace.load(Relaxed);
-    // What has no time of its own is not delayed either.
+    // A step without a time of its own is not delayed either.
     let t_ns = if step.t_ns > 0 { step.t_ns.saturating_add(task.slot.shift_ns.load(Relaxed)) } else { 0 };
     if pace == Pace::Afap as u32 {
         if step.flags & flags::AT != 0 {
