@@ -136,13 +136,31 @@ fn a_connection_that_is_refused_carries_nothing_and_is_not_accepted() {
 }
 
 #[test]
+fn a_call_that_tells_of_a_connection_is_not_the_one_that_makes_it() {
+    let run = || {
+        let mut r = Run::new(1);
+        let a = r.task(1, 1, "a");
+        let socket = r.tcp(7);
+        let to = || vec![Detail::Addr { arg: 1, addr: SockAddr::Inet("10.0.0.1:80".parse().unwrap()) }];
+        r.call_with(a, "connect", [3, 0, 16, 0, 0, 0], -115, Some(socket), to());
+        r.call_with(a, "connect", [3, 0, 16, 0, 0, 0], 0, Some(socket), to());
+        r.call_with(a, "sendto", [3, 0, 10, 0, 0, 0], 10, Some(socket), Vec::new());
+        r.call_with(a, "close", [3, 0, 0, 0, 0, 0], 0, Some(socket), Vec::new());
+        r
+    };
+    let (seen, _) = edited(run(), &[(0, ECONNREFUSED)]);
+    assert_eq!(seen, [fails("connect", ECONNREFUSED), is("close", 0)]);
+    let (seen, _) = edited(run(), &[(1, ECONNREFUSED)]);
+    assert_eq!(seen, [is("connect", -115), fails("connect", ECONNREFUSED), is("sendto", 10), is("close", 0)]);
+}
+
+#[test]
 fn a_socket_that_is_connected_after_all_is_used() {
     let mut r = Run::new(1);
     let a = r.task(1, 1, "a");
     let socket = r.tcp(7);
     let to = || vec![Detail::Addr { arg: 1, addr: SockAddr::Inet("10.0.0.1:80".parse().unwrap()) }];
-    r.call_with(a, "connect", [3, 0, 16, 0, 0, 0], -115, Some(socket), to());
-    r.call_with(a, "sendto", [3, 0, 10, 0, 0, 0], 10, Some(socket), Vec::new());
+    r.call_with(a, "connect", [3, 0, 16, 0, 0, 0], -4, Some(socket), to());
     r.call_with(a, "connect", [3, 0, 16, 0, 0, 0], 0, Some(socket), to());
     r.call_with(a, "sendto", [3, 0, 10, 0, 0, 0], 10, Some(socket), Vec::new());
     let (seen, _) = edited(r, &[(0, ECONNREFUSED)]);

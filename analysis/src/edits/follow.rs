@@ -44,6 +44,8 @@ pub(super) struct Foreseen {
     clients: FxHashMap<SockAddr, u64>,
     /// Sockets that are not connected: since when.
     connects: FxHashMap<SockCookie, u64>,
+    /// Sockets that are connected.
+    made: FxHashSet<SockCookie>,
     /// Calls that would have made a task, or executed a program: by thread, from when to when.
     lives: FxHashMap<u32, Vec<(u64, u64)>>,
 }
@@ -62,7 +64,7 @@ impl Foreseen {
     pub(super) fn note(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
         let Event::Syscall(call) = event else { return };
         match Call::of(call.sysno).row().family {
-            Family::Connect => self.note_connect(event, words),
+            Family::Connect => self.connect(event, false, words),
             Family::Clone | Family::Exec => {
                 if let Some(task) = words.task_def(call.task) {
                     self.lives.entry(task.tid.0).or_default().push((call.t_ns, event.end_ns()));
@@ -72,21 +74,34 @@ impl Foreseen {
         }
     }
 
-    /// A call that does not connect its socket.
-    pub(super) fn note_connect(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
-        let Event::Syscall(call) = event else { return };
-        if Call::of(call.sysno).row().family != Family::Connect {
+    /// A call that began a connection, or told of one that had begun: it does, or it does not any more.
+    pub(super) fn connect(&mut self, event: &Event, is_made: bool, words: &(impl Known + ?Sized)) {
+        let Some((call, cookie)) = connecting(event, words) else { return };
+        if is_made {
+            if !self.connects.contains_key(&cookie) {
+                self.made.insert(cookie);
+            }
             return;
         }
-        if let Some(cookie) = call.object.and_then(|object| words.cookie(object)) {
-            self.connects.entry(cookie).or_insert(call.t_ns);
+        // It had begun by another call.
+        if self.made.contains(&cookie) {
+            return;
         }
+        self.connects.entry(cookie).or_insert(call.t_ns);
         let own = call.details.iter().find_map(|detail| match detail {
             Detail::Local { addr } => Some(addr),
             _ => None,
         });
         if let Some(own) = own {
             self.clients.entry(own.clone()).or_insert(call.t_ns);
+        }
+    }
+
+    /// A call that does not take place for what it depends on. The one that began a connection does not either.
+    pub(super) fn lacks(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
+        if let Some((_, cookie)) = connecting(event, words) {
+            self.made.remove(&cookie);
+            self.connect(event, false, words);
         }
     }
 
@@ -100,6 +115,15 @@ impl Foreseen {
         let calls = self.lives.get(&tid).into_iter().flatten();
         calls.into_iter().any(|(from_ns, to_ns)| (*from_ns..=*to_ns).contains(&t_ns))
     }
+}
+
+/// A call that connects, or tells that a connection is there or on its way, and the socket.
+fn connecting<'e>(event: &'e Event, words: &(impl Known + ?Sized)) -> Option<(&'e Syscall, SockCookie)> {
+    let Event::Syscall(call) = event else { return None };
+    let effect = socket_effect(Call::of(call.sysno), call)?;
+    let connects = matches!(effect, SocketEffect::Connects { said: Said::Yes | Said::Later, .. });
+    let cookie = words.cookie(call.object.filter(|_| connects)?)?;
+    Some((call, cookie))
 }
 
 /// One direction of bytes.
@@ -363,13 +387,11 @@ impl Follower {
                     return true;
                 }
             }
+            // One that had begun is told of; one that is tried again after it failed has another outcome.
             Family::Connect => {
-                if let Some(cookie) = call.object.and_then(|object| words.cookie(object))
-                    && let Some(SocketEffect::Connects { said: Said::Yes | Said::Later, .. }) =
-                        socket_effect(sc, call)
-                {
-                    self.unconnected.remove(&cookie);
-                    self.foreseen.connects.remove(&cookie);
+                let cookie = call.object.and_then(|object| words.cookie(object));
+                if cookie.is_some_and(|cookie| self.unconnected.contains(&cookie)) {
+                    return true;
                 }
             }
             Family::Wait if call.ret > 0 => return self.unknown_pids.contains(&call.ret),
@@ -430,7 +452,9 @@ impl Follower {
         }
         match row.family {
             Family::Connect => {
-                if let Some(cookie) = call.object.and_then(|object| words.cookie(object)) {
+                let cookie = call.object.and_then(|object| words.cookie(object));
+                // Else a call before it began the connection.
+                if let Some(cookie) = cookie.filter(|cookie| self.foreseen.connects.contains_key(cookie)) {
                     self.unconnected.insert(cookie);
                 }
             }

@@ -87,6 +87,8 @@ impl Edits {
         each(&mut |event| {
             if replaced(ordinal) {
                 foreseen.note(event, words);
+            } else {
+                foreseen.connect(event, true, words);
             }
             foreseen.connection(event);
             ordinal += 1;
@@ -109,7 +111,7 @@ impl Edits {
                     _ => "",
                 };
                 if fate == Fate::Absent {
-                    more.note_connect(event, words);
+                    more.lacks(event, words);
                 }
                 more.connection(event);
                 decided.push(Decided { ordinal, name, fate });
