@@ -98,7 +98,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         let trace = trace.rebased();
         let replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
         let b = model(&path, &trace, &none)?;
-        let planned = planned(&args.a, &first, trace.header())?;
+        let planned = planned(&args.a, &first, trace.header(), out)?;
         drop(trace);
         let profile = args.profile.of(replay);
         let report = against(&a, planned.as_ref(), &b, &gates(profile, &args.fail_on)?);
@@ -175,8 +175,13 @@ pub(crate) struct Planned {
 }
 
 /// The recording as a replay with this header was to show it, where that is another one than it was.
-pub(crate) fn planned(path: &Path, trace: &Trace, replay: &Header) -> Result<Option<Planned>, Failure> {
-    let edits = faults::of_replay(trace, replay)?;
+pub(crate) fn planned(
+    path: &Path,
+    trace: &Trace,
+    replay: &Header,
+    out: &mut Output,
+) -> Result<Option<Planned>, Failure> {
+    let edits = faults::of_replay(trace, replay, out)?;
     if edits.is_empty() {
         return Ok(None);
     }

@@ -115,7 +115,7 @@ fn compare(
             out.warn(diff::STRANGERS);
         }
         let is_replay = trace.summary().is_some_and(|s| s.engine_calls > 0);
-        let planned = diff::planned(&files[0].0, &first, trace.header())?;
+        let planned = diff::planned(&files[0].0, &first, trace.header(), out)?;
         let b = diff::model(path, &trace.rebased(), &Edits::default())?;
         let gates = diff::gates(profile.of(is_replay), &[])?;
         reports.push(diff::against(&a, planned.as_ref(), &b, &gates));

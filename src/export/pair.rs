@@ -105,7 +105,7 @@ pub(super) fn write(
         let b = diff::model(&sides[1].path, &sides[1].trace, &Edits::default())?;
         let replay = sides[1].trace.summary().is_some_and(|s| s.engine_calls > 0);
         let profile = if replay { Profile::Synthetic } else { Profile::RealBinary };
-        let planned = diff::planned(&sides[0].path, &sides[0].trace, sides[1].trace.header())?;
+        let planned = diff::planned(&sides[0].path, &sides[0].trace, sides[1].trace.header(), out)?;
         diff::against(&a, planned.as_ref(), &b, &diff::gates(profile, &[])?)
     };
     let pair = Pair {
