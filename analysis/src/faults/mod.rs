@@ -10,11 +10,13 @@ mod matching;
 mod parse;
 mod plan;
 mod resolve;
+mod sweep;
 
 pub use matching::{Comparison, Match, Peer, Predicate};
 pub use parse::PlanError;
 pub use plan::{Action, Delay, Nth, Phase, Plan, Rule, When};
 pub use resolve::{Hit, Resolution, ResolveError, Resolved};
+pub use sweep::{Sweep, Tried};
 
 use ctrace_format::Header;
 
