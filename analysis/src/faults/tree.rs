@@ -90,7 +90,11 @@ impl Node {
 
     /// What stands at a key of a map, unless it is nothing.
     pub fn get(&self, key: &str) -> Option<&Self> {
-        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.node).filter(|node| !node.is_null())
+        self.entries()
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| &entry.node)
+            .filter(|node| !node.is_null())
     }
 
     /// What stands at keys of maps in maps, `spec.delay.latency`.

@@ -76,7 +76,8 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, DocumentError> {
         };
         if anchor != 0 || tag {
             let what = if tag { "tags (!…)" } else { "anchors (&…) and aliases (*…)" };
-            let what = format!("a plan has no {what}: write the value out; a text that begins so stands in quotes");
+            let what =
+                format!("a plan has no {what}: write the value out; a text that begins so stands in quotes");
             return Err(fail(at, what));
         }
         let node = match event {
