@@ -4,15 +4,46 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use anyhow::Context as _;
 use ctrace_analysis::edits::{Edits, Injection};
-use ctrace_analysis::faults::{Delay, Plan, Resolution, ResolveError};
+use ctrace_analysis::faults::{Delay, MAX_BYTES, Plan, Resolution, ResolveError};
 use ctrace_analysis::{FAULTS, REPLAY_OF};
 use ctrace_format::{Filter, Header, ReadError, Trace};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 /// Reads expressions.
 pub(crate) fn plan(expressions: &[String], seed: u64) -> Result<Plan, Failure> {
     Plan::of_expressions(expressions.iter().map(String::as_str), seed)
         .map_err(|error| Failure::say(Exit::Usage, error))
+}
+
+/// Reads a plan file; `-` is standard input.
+pub(crate) fn read(path: &Path) -> Result<Plan, Failure> {
+    let text = text_of(path)?;
+    Plan::of_document(&text)
+        .map_err(|error| Failure::say(Exit::Usage, format_args!("{}: {error}", path.display())))
+}
+
+/// The text of a file of faults, which is bounded; `-` is standard input.
+pub(crate) fn text_of(path: &Path) -> Result<String, Failure> {
+    let failure =
+        |error: std::io::Error| Failure::say(Exit::Usage, format_args!("{}: {error}", path.display()));
+    let file: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(path).map_err(failure)?)
+    };
+    let mut bytes = Vec::new();
+    // One more than may be there, which the reader refuses.
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failure)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::say(
+            Exit::Usage,
+            format_args!("{}: this is no text (UTF-8) from byte {at} on", path.display()),
+        )
+    })
 }
 
 /// Finds the calls of a trace that a plan hits.

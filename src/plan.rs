@@ -4,7 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::faults;
 use crate::output::{Document, Output, Shape};
 use crate::{decode, read, units};
-use ctrace_analysis::faults::{Plan, Resolution};
+use ctrace_analysis::faults::{Plan, Resolution, json_schema};
 use ctrace_format::TraceFile;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -19,7 +19,12 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Check(Check),
+    Schema(Schema),
 }
+
+/// Print the JSON schema of plan files (draft 2020-12).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Schema {}
 
 /// Say how many calls each rule would hit, and which first, without running anything.
 ///
@@ -29,7 +34,8 @@ enum What {
 Examples:
   ctrace plan check incident.ctr --inject connect:error=ECONNREFUSED:when=3+
   ctrace plan check incident.ctr --inject %file:error=EIO:path=/var/lib:prob=0.1 --seed 7
-  ctrace plan check incident.ctr --inject sendto:delay_enter=20ms:peer=:5432")]
+  ctrace plan check incident.ctr --inject sendto:delay_enter=20ms:peer=:5432
+  ctrace plan check incident.ctr --plan payment-refuses.yaml")]
 pub(crate) struct Check {
     /// The recording
     file: PathBuf,
@@ -46,37 +52,52 @@ pub(crate) struct Expressions {
     #[arg(
         long,
         value_name = "EXPR",
+        group = "of-faults",
         help = "A fault, as strace writes it: SET[:error=E|:retval=0][:delay_enter=T][:delay_exit=T]\n\
             [:when=N..M+STEP], and [:role=][:peer=][:path=][:arg=][:prob=][:max=][:jitter=];\n\
             of several, the first decides what a call returns"
     )]
     pub(crate) inject: Vec<String>,
-    /// Decides whatever is left to chance: the same number, the same calls
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "inject")]
-    pub(crate) seed: u64,
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "of-faults",
+        help = "\
+        Decides whatever is left to chance: the same number, the same calls [default: the plan's, or 1]"
+    )]
+    pub(crate) seed: Option<u64>,
+    /// A file of faults, ctrace.faults/v1 (docs/faults.md); --inject comes after them; - is standard input
+    #[arg(long, value_name = "FILE", group = "of-faults")]
+    pub(crate) plan: Option<PathBuf>,
 }
 
 impl Expressions {
     /// The plan; `None`: no fault is asked for.
     pub(crate) fn plan(&self) -> Result<Option<Plan>, Failure> {
-        if self.inject.is_empty() {
-            return Ok(None);
-        }
-        faults::plan(&self.inject, self.seed).map(Some)
+        let seed = self.seed.unwrap_or(1);
+        let expressions = faults::plan(&self.inject, seed)?;
+        let plan = match &self.plan {
+            Some(path) => faults::read(path)?.and(expressions, self.seed.is_some()),
+            None => expressions,
+        };
+        Ok((self.plan.is_some() || !self.inject.is_empty()).then_some(plan))
     }
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     match &args.what {
         What::Check(check) => run_check(check, out),
+        What::Schema(Schema {}) => {
+            json_schema().lines().try_for_each(|line| out.data(line))?;
+            Ok(Exit::Done)
+        }
     }
 }
 
 fn run_check(args: &Check, out: &mut Output) -> Result<Exit, Failure> {
     let Some(plan) = args.faults.plan()? else {
-        return Err(
-            Failure::say(Exit::Usage, "no fault is given").fix("say --inject connect:error=ECONNREFUSED")
-        );
+        return Err(Failure::say(Exit::Usage, "no fault is given")
+            .fix("say --inject connect:error=ECONNREFUSED, or --plan FILE"));
     };
     let file = TraceFile::open(&args.file)?;
     crate::give_up(&[])?;
@@ -87,8 +108,18 @@ fn run_check(args: &Check, out: &mut Output) -> Result<Exit, Failure> {
         let rules: Vec<Value> = (0..plan.rules.len()).map(|at| rule_json(&plan, &resolution, at)).collect();
         let prevented: serde_json::Map<String, Value> =
             edits.left_out().map(|(name, count)| (name.to_owned(), json!(count))).collect();
-        let object =
-            json!({"rules": rules, "planned": edits.planned(), "prevented": prevented, "seed": plan.seed});
+        let impossible: Vec<Value> =
+            plan.impossible().map(|(fault, why)| json!({"fault": fault, "why": why})).collect();
+        let object = json!({
+            "rules": rules,
+            "impossible": impossible,
+            "planned": edits.planned(),
+            "prevented": prevented,
+            "seed": plan.seed,
+            "name": plan.name,
+            "steady": plan.steady,
+            "abort": plan.abort,
+        });
         out.document(&Document::new(Shape::Faults, object))?;
     } else {
         for line in lines(&plan, &resolution) {
@@ -107,6 +138,7 @@ fn rule_json(plan: &Plan, resolution: &Resolution, at: usize) -> Value {
     let (rule, resolved) = (&plan.rules[at], &resolution.rules[at]);
     let first = resolved.first.map(|first| &resolution.hits[first]);
     json!({
+        "id": rule.id,
         "rule": rule.text,
         "eligible": resolved.eligible,
         "hits": resolved.hits,
@@ -124,23 +156,45 @@ pub(crate) fn lines(plan: &Plan, resolution: &Resolution) -> Vec<String> {
             let hit = &resolution.hits[first];
             format!(", the first at {:.6} s ({})", hit.t_ns as f64 / 1e9, hit.event)
         });
-        let text = decode::plain(rule.text.as_bytes());
+        let id = rule.id.as_ref().map_or_else(String::new, |id| format!("{id}: "));
+        let text = decode::plain(format!("{id}{}", rule.text).as_bytes());
         let (hits, eligible) = (units::count(resolved.hits), units::plural(resolved.eligible, "call"));
         lines.push(format!("{text}: hits {hits} of {eligible}{first}"));
         lines.extend(resolved.why.iter().map(|why| format!("    {}", decode::plain(why.as_bytes()))));
+    }
+    for (fault, why) in plan.impossible() {
+        lines.push(decode::plain(fault.as_bytes()));
+        lines.push(format!("    {why}"));
+    }
+    lines.extend(
+        plan.abort
+            .iter()
+            .map(|condition| format!("ends the replay: {}", decode::plain(condition.as_bytes()))),
+    );
+    for condition in &plan.steady {
+        lines.push(format!(
+            "to hold: {} (kept; a replay does not judge it yet)",
+            decode::plain(condition.as_bytes())
+        ));
     }
     lines
 }
 
 /// The reason why a plan cannot be put on a replay: its first rule that hits nothing, or that a replay cannot do.
 pub(crate) fn lacks(plan: &Plan, resolution: &Resolution) -> Option<String> {
+    let impossible = plan
+        .impossible()
+        .next()
+        .map(|(fault, why)| format!("{} cannot be done: {why}", decode::plain(fault.as_bytes())));
     let mut rules = plan.rules.iter().zip(&resolution.rules);
-    rules.find_map(|(rule, resolved)| {
-        let why = resolved.why.as_deref()?;
-        Some(format!(
-            "{} cannot be done: {}",
-            decode::plain(rule.text.as_bytes()),
-            decode::plain(why.as_bytes())
-        ))
+    impossible.or_else(|| {
+        rules.find_map(|(rule, resolved)| {
+            let why = resolved.why.as_deref()?;
+            Some(format!(
+                "{} cannot be done: {}",
+                decode::plain(rule.text.as_bytes()),
+                decode::plain(why.as_bytes())
+            ))
+        })
     })
 }

@@ -26,6 +26,7 @@ Examples:
   ctrace replay incident.ctr --dry-run             only say what would be done
   sudo ctrace replay incident.ctr --mode afap      without the time the workload spent thinking
   sudo ctrace replay incident.ctr --inject connect:error=ECONNREFUSED:when=3+
+  sudo ctrace replay incident.ctr --plan payment-refuses.yaml
   sudo ctrace replay incident.ctr --abort-on 'errno(connect)>5/s' --abort-on 'silent>10s'
                                                    end it when one of these holds
 
@@ -125,8 +126,8 @@ fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The faults that are asked for. Each rule has to hit something.
-fn on_top(args: &Args, trace: &Trace, out: &mut Output) -> Result<Option<Faults>, Failure> {
+/// The faults that are asked for, and the conditions that end their replay. Each rule has to hit something.
+fn on_top(args: &Args, trace: &Trace, out: &mut Output) -> Result<Option<(Faults, Vec<String>)>, Failure> {
     let Some(plan) = args.faults.plan()? else { return Ok(None) };
     let resolution = faults::resolve(&plan, trace)?;
     if let Some(why) = plan::lacks(&plan, &resolution) {
@@ -137,7 +138,7 @@ fn on_top(args: &Args, trace: &Trace, out: &mut Output) -> Result<Option<Faults>
         out.say(&line);
     }
     let edits = faults::edits(&plan, &resolution, trace)?;
-    Ok(Some(Faults { edits: Arc::new(edits), plan: plan.text() }))
+    Ok(Some((Faults { edits: Arc::new(edits), plan: plan.text() }, plan.abort)))
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
@@ -146,15 +147,20 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         crate::give_up(&[])?;
         let trace = crate::read(file, out)?.rebased();
         let faults = on_top(args, &trace, out)?;
-        return present::dry_run(args, &trace, faults.as_ref(), out);
+        return present::dry_run(args, &trace, faults.as_ref().map(|(faults, _)| faults), out);
     }
     let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("replay.ctr"));
     crate::keep_inputs(&[&file], &output)?;
     let gates = diff::gates(Profile::Synthetic, &args.fail_on)?;
     let trace = crate::read(file, out)?.rebased();
     told_enough(&args.file, &trace, args.mode)?;
-    let faults = on_top(args, &trace, out)?;
-    has_names(&args.abort_on, &trace)?;
+    let (faults, conditions) = on_top(args, &trace, out)?.unzip();
+    let mut abort_on = args.abort_on.clone();
+    for condition in conditions.unwrap_or_default() {
+        let trigger = record::parse_trigger(&condition).map_err(|error| Failure::say(Exit::Usage, error))?;
+        abort_on.push(trigger);
+    }
+    has_names(&abort_on, &trace)?;
     let taken = if args.force {
         Taken::Replace
     } else if args.output.is_none() {
@@ -171,7 +177,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         max_program: args.limits.max_program,
         gates,
         faults,
-        abort_on: args.abort_on.clone(),
+        abort_on,
     };
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     // Signals are only counted from now on: nothing may hold this process that a signal is to end.

@@ -1,8 +1,12 @@
 //! The calls that a rule is about.
 
+use super::moments::Mistake;
 use crate::{Calls, Pattern};
 use ctrace_format::SockAddr;
 use std::net::IpAddr;
+
+/// Longest name of a host (RFC 1035).
+const MAX_NAME: usize = 253;
 
 /// The calls that a rule is about: all that is said has to hold.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,6 +21,10 @@ pub struct Match {
     pub path: Option<Pattern>,
     /// Calls with these arguments.
     pub args: Vec<Predicate>,
+    /// Calls that failed in the recording with this errno.
+    pub errno_was: Option<i64>,
+    /// Transfers on a connection that had already moved so many bytes the same way.
+    pub from_byte: Option<u64>,
 }
 
 /// The other end of a connection.
@@ -31,9 +39,48 @@ pub enum Peer {
     },
     /// A unix socket, by its path, or `@` and its abstract name.
     Unix(Pattern),
+    /// A host by its name. A recording keeps no addresses of names: it is none of the recording's until a plan says its address.
+    Name {
+        /// The name.
+        name: String,
+        /// The port.
+        port: Option<u16>,
+    },
 }
 
 impl Peer {
+    /// `10.0.0.1:80`, `10.0.0.1`, `:80`, `[::1]:80`, `db:5432`, `db.example.com`, `/run/x.sock`, `@name`.
+    pub(super) fn parse(text: &str) -> Result<Self, Mistake> {
+        if text.starts_with(['/', '@']) {
+            return Ok(Self::Unix(Pattern::whole(text)));
+        }
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(Self::Address { ip: Some(ip), port: None });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok().map(Some)),
+            None => (text, Some(None)),
+        };
+        let bare = host.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(host);
+        let ip = if bare.is_empty() { Some(None) } else { bare.parse().ok().map(Some) };
+        let is_name = host.len() <= MAX_NAME
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+            && host.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && host.contains(|c: char| c.is_ascii_alphabetic());
+        match (ip, port) {
+            (Some(ip), Some(Some(port))) => Ok(Self::Address { ip, port: Some(port) }),
+            (None, Some(port)) if is_name && (port.is_some() || host.contains('.')) => {
+                Ok(Self::Name { name: host.to_owned(), port })
+            }
+            _ => Err((
+                0,
+                format!(
+                    "{text:?} is no other end of a connection; write 10.0.0.1:80, :80, [::1]:80, 10.0.0.1, db:5432, /run/x.sock or @name"
+                ),
+            )),
+        }
+    }
+
     /// Whether an address is it.
     pub fn is(&self, addr: &SockAddr) -> bool {
         match (self, addr) {

@@ -3,20 +3,38 @@
 //! A [`Plan`] is a list of rules, each written as an expression of strace's (`connect:error=ECONNREFUSED:when=3+`, strace(1),
 //! "Tampering"), with more to choose by: the task, the other end, the path, arguments, chance. [`Plan::resolve`] tells which
 //! calls of a recording it hits, without running anything; the same plan and seed hit the same calls.
+//! [`Plan::of_document`] reads the same from files, `ctrace.faults/v1` (docs/faults.md).
 //!
 //! A plan comes from elsewhere: reading one is bounded, and panics on nothing.
 
+mod asks;
+mod choose;
+mod document;
+mod fits;
+mod keys;
 mod matching;
+mod moments;
+mod net;
 mod parse;
 mod plan;
 mod resolve;
+mod schema;
+mod seats;
 mod sweep;
+mod tree;
+mod yaml;
 
+pub use asks::{Amount, Ask, Cpu, Disk, Levels, Memory, Other};
+pub use keys::VERSION;
 pub use matching::{Comparison, Match, Peer, Predicate};
+pub use moments::{Burst, Window};
 pub use parse::PlanError;
 pub use plan::{Action, Delay, Nth, Phase, Plan, Rule, When};
 pub use resolve::{Hit, Resolution, ResolveError, Resolved};
+pub use schema::{json_schema, key_table};
 pub use sweep::{Sweep, Tried};
+pub use tree::{Entry, Mark, Node, Value};
+pub use yaml::{DocumentError, MAX_BYTES};
 
 use ctrace_format::Header;
 

@@ -1,13 +1,13 @@
 //! Expressions: strace's grammar of `--inject` and `--fault`, and more to choose by.
 
 use super::matching::{Comparison, Match, Peer, Predicate};
+use super::moments::{self, Burst, Mistake, Window};
 use super::plan::{Action, Delay, Nth, Phase, Rule, When};
 use crate::calls::CallClass;
 use crate::near::similar;
 use crate::trigger::SIGNALS;
 use crate::{Calls, Pattern};
 use ctrace_format::{errno, linux, syscalls};
-use std::net::IpAddr;
 
 /// Longest expression.
 const MAX_TEXT: usize = 4096;
@@ -46,7 +46,7 @@ impl PlanError {
 }
 
 /// Whatever can be said of a fault; each has a value.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 24] = [
     "error",
     "retval",
     "signal",
@@ -64,6 +64,13 @@ const KEYS: [&str; 17] = [
     "max",
     "phase",
     "jitter",
+    "errno_was",
+    "from_byte",
+    "rate",
+    "burst",
+    "window",
+    "during",
+    "short",
 ];
 /// Whatever `--fault` of strace's does not take (strace(1)): it is about errors.
 const NOT_OF_FAULT: [&str; 6] = ["retval", "signal", "delay_enter", "delay_exit", "poke_enter", "poke_exit"];
@@ -170,10 +177,29 @@ pub(super) fn rule(text: &str) -> Result<Rule, PlanError> {
         let what = "nothing is done: say error=…, retval=…, delay_enter=…, delay_exit=…, or signal=…";
         return fail(text.len(), what.to_owned());
     }
+    if when.rate.is_some() && (when.prob.is_some() || act.result.is_none_or(|result| result >= 0)) {
+        let what = "rate multiplies how often an error comes: it goes with error=…, and not with prob";
+        return fail(start, what.to_owned());
+    }
     if act.phase == Phase::After && act.result.is_none_or(|result| result >= 0) {
         return fail(start, "phase is that of an error: error=… is missing".to_owned());
     }
-    Ok(Rule { text: text.to_owned(), matching, when, act })
+    Ok(Rule { id: None, text: text.to_owned(), matching, when, act })
+}
+
+/// Reads a value alone, as it could stand at a key of an expression; `calls` is the set of calls.
+pub(super) fn value(key: &str, text: &str) -> Result<(), Mistake> {
+    if let Some(at) = text.find(|c: char| c.is_control()) {
+        return Err((at, "this is one line of plain text".to_owned()));
+    }
+    if key == "calls" {
+        return Calls::parse_strace(text).map(drop).map_err(|e| (e.at, e.what));
+    }
+    let mut reader = Reader { text, act: Action::default(), when: When::default(), jitter_ns: None };
+    let mistake = |error: PlanError| {
+        (text.char_indices().nth(error.column - 1).map_or(text.len(), |(at, _)| at), error.what)
+    };
+    reader.take(key, Part { at: 0, text }, &mut Match::default()).map_err(mistake)
 }
 
 struct Reader<'t> {
@@ -213,7 +239,7 @@ impl Reader<'_> {
             "delay_enter" => self.act.delay_enter = Some(Delay { ns: self.time(value)?, jitter_ns: 0 }),
             "delay_exit" => self.act.delay_exit = Some(Delay { ns: self.time(value)?, jitter_ns: 0 }),
             "poke_enter" | "poke_exit" => {
-                self.pokes(value)?;
+                self.of(value, moments::pokes)?;
                 self.act.pokes = true;
             }
             "when" => self.when.nth = Some(self.nth(value)?),
@@ -241,10 +267,22 @@ impl Reader<'_> {
             "jitter" => self.jitter_ns = Some(self.time(value)?),
             "role" => matching.role = Some(Pattern::whole(value.text)),
             "path" => matching.path = Some(Pattern::new(value.text)),
-            "peer" => matching.peer = Some(self.peer(value)?),
+            "peer" => matching.peer = Some(self.of(value, Peer::parse)?),
+            "errno_was" => matching.errno_was = Some(self.errno(value)?),
+            "from_byte" => matching.from_byte = Some(self.of(value, moments::bytes)?),
+            "rate" => self.when.rate = Some(self.of(value, moments::rate)?),
+            "burst" => self.when.burst = Some(self.of(value, Burst::parse)?),
+            "window" => self.when.window = Some(self.of(value, Window::parse)?),
+            "during" => self.when.during = Some(self.of(value, moments::finding)?),
+            "short" => self.act.short = Some(self.of(value, moments::part)?),
             _ => matching.args.push(self.predicate(value)?),
         }
         Ok(())
+    }
+
+    /// A value that somebody else reads.
+    fn of<T>(&self, value: Part<'_>, read: impl Fn(&str) -> Result<T, Mistake>) -> Result<T, PlanError> {
+        read(value.text).or_else(|(at, what)| self.fail(value.at + at, what))
     }
 
     fn number(&self, value: Part<'_>, max: i64) -> Result<i64, PlanError> {
@@ -377,46 +415,6 @@ impl Reader<'_> {
             Some((at, text)) => one(at, text)?,
         };
         Ok(Nth { first, last: last.map(|(_, last)| last), step })
-    }
-
-    /// `@argN=HEX,…`.
-    fn pokes(&self, value: Part<'_>) -> Result<(), PlanError> {
-        let mut at = value.at;
-        for poke in value.text.split(',') {
-            let parsed =
-                poke.strip_prefix("@arg").and_then(|rest| rest.split_once('=')).filter(|(arg, data)| {
-                    matches!(arg.parse(), Ok(1..=7_u8))
-                        && !data.is_empty()
-                        && data.len().is_multiple_of(2)
-                        && data.bytes().all(|b| b.is_ascii_hexdigit())
-                });
-            if parsed.is_none() {
-                return self.fail(at, format!("{poke:?} is no change of an argument; write @arg2=00ff"));
-            }
-            at += poke.len() + 1;
-        }
-        Ok(())
-    }
-
-    /// `10.0.0.1:80`, `10.0.0.1`, `:80`, `[::1]:80`, `/run/x.sock`, `@name`.
-    fn peer(&self, value: Part<'_>) -> Result<Peer, PlanError> {
-        let text = value.text;
-        if text.starts_with(['/', '@']) {
-            return Ok(Peer::Unix(Pattern::whole(text)));
-        }
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(Peer::Address { ip: Some(ip), port: None });
-        }
-        let (ip, port) = text.rsplit_once(':').unwrap_or((text, ""));
-        let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
-        let ip = if bare.is_empty() { Some(None) } else { bare.parse().ok().map(Some) };
-        match (ip, port.parse()) {
-            (Some(ip), Ok(port)) => Ok(Peer::Address { ip, port: Some(port) }),
-            _ => self.fail(
-                value.at,
-                format!("{text:?} is no other end of a connection; write 10.0.0.1:80, :80, [::1]:80, 10.0.0.1, /run/x.sock or @name"),
-            ),
-        }
     }
 
     /// `flags&0x400`, `arg2>64`.

@@ -1,5 +1,7 @@
 //! A plan and its rules.
 
+use super::asks::{Levels, Other};
+use super::moments::{Burst, Window};
 use super::{Match, PlanError, parse};
 use std::fmt::Write as _;
 
@@ -10,11 +12,23 @@ pub struct Plan {
     pub seed: u64,
     /// The rules, in their order: where two decide the result of one call, the first does.
     pub rules: Vec<Rule>,
+    /// Its name, for people.
+    pub name: Option<String>,
+    /// Levels of resources; [`Self::others`] has the fault.
+    pub pressure: Option<Levels>,
+    /// Faults that are none of calls.
+    pub others: Vec<Other>,
+    /// Conditions that are to hold all the time, in the language of [`crate::Trigger`].
+    pub steady: Vec<String>,
+    /// Conditions that end a replay.
+    pub abort: Vec<String>,
 }
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
+    /// The name of the fault that it is a part of.
+    pub id: Option<String>,
     /// As it was written.
     pub text: String,
     /// The calls that it is about.
@@ -25,7 +39,7 @@ pub struct Rule {
     pub act: Action,
 }
 
-/// A choice among the calls that match. They are numbered, by thread and call, as strace counts them; the numbers in `nth`
+/// A choice among the calls that match. Those outside of its times do not count. The others are numbered, by thread and call, as strace counts them; the numbers in `nth`
 /// are kept, and chance decides among those.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct When {
@@ -35,6 +49,21 @@ pub struct When {
     pub prob: Option<f64>,
     /// At most so many in all.
     pub max: Option<u64>,
+    /// So many more by chance that the error comes this many times as often as in the recording.
+    pub rate: Option<f64>,
+    /// Calls that begin in bursts.
+    pub burst: Option<Burst>,
+    /// Calls that begin in this stretch.
+    pub window: Option<Window>,
+    /// Calls that begin while this finding lasts, by the number that `ctrace info` gives it.
+    pub during: Option<u32>,
+}
+
+impl When {
+    /// Whether it chooses by time.
+    pub const fn has_times(&self) -> bool {
+        self.window.is_some() || self.burst.is_some() || self.during.is_some()
+    }
 }
 
 /// `first[..last][+[step]]`.
@@ -74,6 +103,8 @@ pub struct Action {
     pub delay_exit: Option<Delay>,
     /// Another call is made in its place, by its name.
     pub instead: Option<String>,
+    /// It transfers this part of what it transferred.
+    pub short: Option<f64>,
     /// Memory that arguments point to is changed.
     pub pokes: bool,
 }
@@ -85,6 +116,8 @@ impl Action {
             Some("a replay cannot send signals at calls yet")
         } else if self.instead.is_some() {
             Some("a replay cannot make another call in place of one")
+        } else if self.short.is_some() {
+            Some("a replay cannot transfer a part yet")
         } else if self.pokes {
             Some("a replay has no arguments of the program's that it could change: it makes them up")
         } else if self.phase == Phase::After {
@@ -136,11 +169,25 @@ impl Plan {
         seed: u64,
     ) -> Result<Self, PlanError> {
         let rules = expressions.into_iter().map(parse::rule).collect::<Result<_, _>>()?;
-        Ok(Self { seed, rules })
+        Ok(Self { seed, rules, ..Self::default() })
     }
 
-    /// The plan as [`Self::of_text`] reads it.
+    /// The rules of this plan, and then those of another one, whose seed counts if `seeded`.
+    #[must_use]
+    pub fn and(mut self, other: Self, seeded: bool) -> Self {
+        self.rules.extend(other.rules);
+        if seeded {
+            self.seed = other.seed;
+        }
+        self
+    }
+
+    /// The plan as [`Self::of_text`] reads it: a seed and expressions, or a document in one line.
     pub fn text(&self) -> String {
+        let plain = Self { seed: self.seed, rules: self.rules.clone(), ..Self::default() };
+        if *self != plain || self.rules.iter().any(|rule| rule.id.is_some()) {
+            return self.document().json();
+        }
         let mut text = format!("{}\n", self.seed);
         for rule in &self.rules {
             let _ = writeln!(text, "{}", rule.text);
@@ -153,9 +200,17 @@ impl Plan {
     /// # Errors
     /// The text is no plan.
     pub fn of_text(text: &str) -> Result<Self, PlanError> {
+        if text.starts_with('{') {
+            return Self::of_document(text).map_err(|error| PlanError::new(text, 0, error.what));
+        }
         let mut lines = text.lines();
         let seed = lines.next().and_then(|line| line.parse().ok());
         let seed = seed.ok_or_else(|| PlanError::new(text, 0, "no seed".to_owned()))?;
         Self::of_expressions(lines, seed)
+    }
+
+    /// The faults that a replay cannot do whatever the recording is, and why.
+    pub fn impossible(&self) -> impl Iterator<Item = (String, &'static str)> {
+        self.others.iter().filter_map(|other| Some((other.text(), other.why?)))
     }
 }

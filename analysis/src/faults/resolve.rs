@@ -1,25 +1,20 @@
 //! Finds the calls of a recording that a plan hits.
 
-use super::plan::{Nth, Plan, Rule};
+use super::choose::Chosen;
+use super::fits::Seen;
+use super::plan::{Plan, Rule};
+use super::seats::{Names, Seat, Seats};
+use crate::EventId;
 use crate::fds::{SocketEffect, socket_effect};
-use crate::names::lossy;
-use crate::near::nearest;
-use crate::{EventId, roles};
-use ctrace_format::linux::open_flags;
-use ctrace_format::syscalls::{self, Call, Family, Kind};
+use ctrace_format::syscalls::{self, Call, Family};
 use ctrace_format::{
-    Detail, Event, Filter, Object, ReadError, SockAddr, SockCookie, Syscall, SyscallFlags, Sysno, TaskDef,
-    TaskId, Tgid, Trace,
+    Detail, Event, Filter, Object, ReadError, SockAddr, SockCookie, Syscall, SyscallFlags, Sysno, TaskId,
+    Tgid, Trace,
 };
 use rustc_hash::FxHashMap;
-use std::collections::BTreeSet;
 
 /// Most hits of a plan that are kept.
 const MAX_HITS: usize = 1 << 20;
-/// Names of each sort that are kept to say what a rule might have meant.
-const MAX_NAMES: usize = 256;
-/// Names that are listed in a sentence.
-const LISTED: usize = 4;
 
 /// The calls of a recording that a plan hits.
 #[derive(Debug, Clone, Default)]
@@ -81,79 +76,24 @@ impl Plan {
     /// # Errors
     /// When the trace cannot be read, or it hits too much.
     pub fn resolve(&self, trace: &Trace) -> Result<Resolution, ResolveError> {
-        let mut resolver = Resolver {
-            plan: self,
-            trace,
-            processes: FxHashMap::default(),
-            peers: FxHashMap::default(),
-            seats: Seats::default(),
-            counted: FxHashMap::default(),
-            seen: self.rules.iter().map(|_| Seen::default()).collect(),
-            resolution: Resolution {
-                rules: self.rules.iter().map(|_| Resolved::default()).collect(),
-                hits: Vec::new(),
-            },
-        };
-        for (ordinal, event) in (0..).zip(trace.events(&Filter::default())) {
-            resolver.event(ordinal, &event?)?;
+        let mut chosen =
+            self.rules.iter().map(|rule| Chosen::of(rule, trace)).collect::<Result<Vec<_>, _>>()?;
+        if self.rules.iter().any(|rule| rule.when.rate.is_some()) {
+            // How often an error comes is known after a first look.
+            let looked = Resolver::new(self, trace, chosen).run()?;
+            chosen = looked.chosen;
+            self.rules.iter().zip(&mut chosen).for_each(|(rule, chosen)| chosen.settle(rule));
         }
-        let Resolver { seen, mut resolution, .. } = resolver;
-        for ((rule, seen), resolved) in self.rules.iter().zip(&seen).zip(&mut resolution.rules) {
+        let resolver = Resolver::new(self, trace, chosen).run()?;
+        let Resolver { seen, chosen, mut resolution, .. } = resolver;
+        for (((rule, seen), chosen), resolved) in
+            self.rules.iter().zip(&seen).zip(&chosen).zip(&mut resolution.rules)
+        {
             if resolved.hits == 0 {
-                resolved.why = Some(seen.why(rule, resolved));
+                resolved.why = Some(seen.why(rule, resolved, chosen));
             }
         }
         Ok(resolution)
-    }
-}
-
-/// Counts the calls that passed each question of a rule, and keeps names of those that did not.
-#[derive(Debug, Default)]
-struct Seen {
-    calls: u64,
-    of_role: u64,
-    to_peer: u64,
-    on_path: u64,
-    with_args: u64,
-    roles: BTreeSet<String>,
-    peers: BTreeSet<String>,
-    paths: BTreeSet<String>,
-}
-
-/// A task among those of its role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Seat {
-    role: u32,
-    /// From 0 on, in the order in which tasks of this role made their first calls.
-    rank: u32,
-}
-
-/// The places of tasks. A thread id that is used again is another task.
-#[derive(Debug, Default)]
-struct Seats {
-    roles: FxHashMap<String, u32>,
-    names: Vec<String>,
-    taken: Vec<u32>,
-    of: FxHashMap<(u32, u64), Seat>,
-}
-
-impl Seats {
-    fn seat(&mut self, def: &TaskDef, role: impl FnOnce() -> String) -> Seat {
-        *self.of.entry((def.tid.0, def.start_ns)).or_insert_with(|| {
-            let name = role();
-            let role = *self.roles.entry(name).or_insert_with_key(|name| {
-                self.names.push(name.clone());
-                self.taken.push(0);
-                self.taken.len() as u32 - 1
-            });
-            let taken = &mut self.taken[role as usize];
-            *taken += 1;
-            Seat { role, rank: *taken - 1 }
-        })
-    }
-
-    fn name(&self, seat: Seat) -> &str {
-        &self.names[seat.role as usize]
     }
 }
 
@@ -168,10 +108,39 @@ struct Resolver<'a> {
     /// By rule, task and call.
     counted: FxHashMap<(usize, Seat, Sysno), u64>,
     seen: Vec<Seen>,
+    chosen: Vec<Chosen>,
+    /// Bytes that connections moved, and whether they received them; only kept when a rule asks.
+    moved: Option<FxHashMap<(SockCookie, bool), u64>>,
     resolution: Resolution,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    fn new(plan: &'a Plan, trace: &'a Trace, chosen: Vec<Chosen>) -> Self {
+        let counts_bytes = plan.rules.iter().any(|rule| rule.matching.from_byte.is_some());
+        Self {
+            plan,
+            trace,
+            processes: FxHashMap::default(),
+            peers: FxHashMap::default(),
+            seats: Seats::default(),
+            counted: FxHashMap::default(),
+            seen: plan.rules.iter().map(|_| Seen::default()).collect(),
+            chosen,
+            moved: counts_bytes.then(FxHashMap::default),
+            resolution: Resolution {
+                rules: plan.rules.iter().map(|_| Resolved::default()).collect(),
+                hits: Vec::new(),
+            },
+        }
+    }
+
+    fn run(mut self) -> Result<Self, ResolveError> {
+        for (ordinal, event) in (0..).zip(self.trace.events(&Filter::default())) {
+            self.event(ordinal, &event?)?;
+        }
+        Ok(self)
+    }
+
     fn event(&mut self, ordinal: u64, event: &Event) -> Result<(), ResolveError> {
         if let Some(task) = event.task() {
             let def = self.trace.task(task);
@@ -202,10 +171,13 @@ impl Resolver<'_> {
         let names = Names::of(self.trace, &self.processes, call.task);
         let seat = self.seats.seat(def, || names.role());
         let origin_ns = self.trace.origin_ns();
+        let t_ns = call.t_ns + origin_ns;
+        let moved = self.moved(sc, call);
         let mut is_decided = false;
         for (at, rule) in self.plan.rules.iter().enumerate() {
             if !rule.matching.calls.has_call(call.sysno)
                 || !self.seen[at].fits(rule, self.trace, &names, call, sc, peer.as_ref())
+                || !self.seen[at].chosen(rule, call, t_ns, moved, &self.chosen[at])
             {
                 continue;
             }
@@ -214,6 +186,11 @@ impl Resolver<'_> {
             let nth = self.counted.entry((at, seat, call.sysno)).or_default();
             *nth += 1;
             let draw = draw(self.plan.seed, &rule.text, self.seats.name(seat), seat.rank, call.sysno, *nth);
+            if rule.when.nth.is_none_or(|numbers| numbers.has(*nth))
+                && !self.chosen[at].draws(rule, call, draw)
+            {
+                continue;
+            }
             if !is_hit(rule, *nth, draw) || rule.when.max.is_some_and(|max| resolved.hits >= max) {
                 continue;
             }
@@ -230,10 +207,24 @@ impl Resolver<'_> {
             resolved.hits += 1;
             resolved.first.get_or_insert(self.resolution.hits.len());
             let event = EventId { end_ns: event.end_ns() + origin_ns, tid: def.tid.0 };
-            let t_ns = call.t_ns + origin_ns;
             self.resolution.hits.push(Hit { rule: at, ordinal, event, t_ns, nth: *nth, draw });
         }
         Ok(())
+    }
+
+    /// How many bytes had gone the way of this transfer over its connection before it.
+    fn moved(&mut self, sc: Call, call: &Syscall) -> u64 {
+        let is_received = match sc.row().family {
+            Family::Receive => true,
+            Family::Send => false,
+            _ => return 0,
+        };
+        let (Some(moved), Some(object)) = (&mut self.moved, call.object) else { return 0 };
+        let Object::Socket { cookie, .. } = self.trace.object(object) else { return 0 };
+        let sum = moved.entry((*cookie, is_received)).or_default();
+        let before = *sum;
+        *sum = sum.saturating_add(u64::try_from(call.ret).unwrap_or(0));
+        before
     }
 
     /// The other end that a call is about.
@@ -250,146 +241,6 @@ impl Resolver<'_> {
         let is_address = matches!(sc.row().family, Family::Connect | Family::Send | Family::Accept);
         let named = named.filter(|_| is_address);
         named.or_else(|| self.peers.get(cookie)).or(peer.as_ref()).cloned()
-    }
-}
-
-/// The names of a task.
-struct Names<'a> {
-    thread: &'a [u8],
-    process: &'a [u8],
-}
-
-impl<'a> Names<'a> {
-    fn of(trace: &'a Trace, processes: &FxHashMap<Tgid, TaskId>, task: TaskId) -> Self {
-        let name = |task: TaskId| trace.str(trace.task(task).comm);
-        Self { thread: name(task), process: name(*processes.get(&trace.task(task).tgid).unwrap_or(&task)) }
-    }
-
-    fn role(&self) -> String {
-        roles::of_thread(&lossy(self.process), &lossy(self.thread))
-    }
-}
-
-impl Seen {
-    fn fits(
-        &mut self,
-        rule: &Rule,
-        trace: &Trace,
-        names: &Names<'_>,
-        call: &Syscall,
-        sc: Call,
-        peer: Option<&SockAddr>,
-    ) -> bool {
-        let matching = &rule.matching;
-        self.calls += 1;
-        if let Some(role) = &matching.role {
-            let both = names.role();
-            if ![names.thread, names.process, both.as_bytes()].iter().any(|name| role.fits(name)) {
-                remember(&mut self.roles, &both);
-                return false;
-            }
-        }
-        self.of_role += 1;
-        if let Some(wanted) = &matching.peer
-            && !peer.is_some_and(|peer| wanted.is(peer))
-        {
-            if let Some(peer) = peer {
-                remember(&mut self.peers, &address(peer));
-            }
-            return false;
-        }
-        self.to_peer += 1;
-        if let Some(wanted) = &matching.path {
-            let args = sc.row().args.unwrap_or_default();
-            let named = call.details.iter().filter_map(|detail| match detail {
-                Detail::Str { arg, value }
-                    if matches!(args.get(usize::from(*arg)), Some((_, Kind::Path))) =>
-                {
-                    Some(*value)
-                }
-                _ => None,
-            });
-            let object = call.object.map(|object| trace.object(object));
-            let opened = if let Some(Object::File { path, .. }) = object { Some(*path) } else { None };
-            let paths: Vec<&[u8]> = named.chain(opened).map(|path| trace.str(path)).collect();
-            if !paths.iter().any(|path| wanted.fits(path)) {
-                for path in paths {
-                    remember(&mut self.paths, &lossy(path));
-                }
-                return false;
-            }
-        }
-        self.on_path += 1;
-        let holds = matching.args.iter().all(|predicate| {
-            let names = sc.row().args.unwrap_or_default();
-            let by_number = predicate.arg.strip_prefix("arg").and_then(|digit| digit.parse().ok());
-            let at = names.iter().position(|(name, _)| *name == predicate.arg).or(by_number);
-            let kept = at.filter(|at| *at < call.args.len() && call.args_mask & 1 << at != 0);
-            kept.is_some_and(|at| {
-                let is_open = matches!(names.get(at), Some((_, Kind::OpenFlags)));
-                let value = if is_open { open_flags(call.args[at], call.sysno.abi) } else { call.args[at] };
-                predicate.comparison.holds(value.cast_signed(), predicate.value)
-            })
-        });
-        self.with_args += u64::from(holds);
-        holds
-    }
-
-    /// Why a rule hits nothing.
-    fn why(&self, rule: &Rule, resolved: &Resolved) -> String {
-        let among = |names: &BTreeSet<String>, what: &str| {
-            if names.is_empty() {
-                return String::new();
-            }
-            let listed: Vec<&str> = names.iter().map(String::as_str).take(LISTED).collect();
-            let more = if names.len() > LISTED { ", …" } else { "" };
-            format!("; {what} {}{more}", listed.join(", "))
-        };
-        if self.calls == 0 {
-            return "the recording has no such call".to_owned();
-        }
-        if self.of_role == 0 {
-            let meant = rule.text.split(':').find_map(|part| part.strip_prefix("role="));
-            let near = meant.and_then(|meant| nearest(meant, self.roles.iter().map(String::as_str)));
-            let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-            return format!(
-                "no task of this role makes such a call{hint}{}",
-                among(&self.roles, "these do:")
-            );
-        }
-        if self.to_peer == 0 {
-            return format!("no such call is about this peer{}", among(&self.peers, "they are about"));
-        }
-        if self.on_path == 0 {
-            return format!("no such call is about this path{}", among(&self.paths, "they are about"));
-        }
-        if self.with_args == 0 {
-            return format!("none of {} such calls has these arguments", self.on_path);
-        }
-        if resolved.shadowed > 0 {
-            return format!("rules before it decide all {} calls that it would hit", resolved.shadowed);
-        }
-        match rule.when.nth {
-            Some(Nth { first, .. }) => {
-                format!("{} calls match, and no task makes one of them {first} times", resolved.eligible)
-            }
-            None => format!("{} calls match, and chance chose none of them", resolved.eligible),
-        }
-    }
-}
-
-fn remember(names: &mut BTreeSet<String>, name: &str) {
-    if names.len() < MAX_NAMES && !names.contains(name) {
-        names.insert(name.chars().take(80).flat_map(char::escape_debug).collect());
-    }
-}
-
-fn address(addr: &SockAddr) -> String {
-    match addr {
-        SockAddr::Inet(at) => at.to_string(),
-        SockAddr::Unix(name) => lossy(name).into_owned(),
-        SockAddr::Other { family, .. } => format!("an address of family {family}"),
-        _ => "an address of another kind".to_owned(),
     }
 }
 
