@@ -45,7 +45,7 @@ impl PlanError {
 }
 
 /// Keys, and whether they have a value.
-const KEYS: [(&str, bool); 17] = [
+const KEYS: [(&str, bool); 18] = [
     ("error", true),
     ("retval", true),
     ("signal", true),
@@ -63,6 +63,7 @@ const KEYS: [(&str, bool); 17] = [
     ("max", true),
     ("phase", true),
     ("jitter", true),
+    ("short", true),
 ];
 
 /// A part of an expression, and where it begins.
@@ -189,7 +190,7 @@ impl Reader<'_> {
                     return self.fail(value.at, "a call has one result: either error or retval".to_owned());
                 }
                 self.act.result =
-                    Some(if key == "error" { -self.errno(value)? } else { self.number(value, i64::MAX)? });
+                    Some(if key == "error" { -self.errno(value)? } else { self.retval(value)? });
             }
             "signal" => self.act.signal = Some(self.signal(value)?),
             "syscall" => {
@@ -228,6 +229,14 @@ impl Reader<'_> {
                     }
                 }
             }
+            "short" => {
+                let share = value.text.parse().ok().filter(|share: &f64| (0.0..1.0).contains(share));
+                if share.is_none() {
+                    let what = format!("{:?} is no part of what a call moves: from 0 to below 1", value.text);
+                    return self.fail(value.at, what);
+                }
+                self.act.short = share;
+            }
             "jitter" => self.jitter_ns = Some(self.time(value)?),
             "role" => matching.role = Some(Pattern::whole(value.text)),
             "path" => matching.path = Some(Pattern::new(value.text)),
@@ -235,6 +244,12 @@ impl Reader<'_> {
             _ => matching.args.push(self.predicate(value)?),
         }
         Ok(())
+    }
+
+    /// A number from 0 on, or a negative one, which strace takes as well.
+    fn retval(&self, value: Part<'_>) -> Result<i64, PlanError> {
+        let Some(positive) = value.text.strip_prefix('-') else { return self.number(value, i64::MAX) };
+        self.number(Part { at: value.at + 1, text: positive }, i64::MAX).map(|number| -number)
     }
 
     fn number(&self, value: Part<'_>, max: i64) -> Result<i64, PlanError> {

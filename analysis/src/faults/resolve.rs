@@ -1,6 +1,7 @@
 //! Finds the calls of a recording that a plan hits.
 
-use super::plan::{Nth, Plan, Rule};
+use super::plan::{Nth, Phase, Plan, Rule};
+use crate::edits::{cannot_fail_after, moves};
 use crate::fds::{SocketEffect, socket_effect};
 use crate::names::lossy;
 use crate::near::nearest;
@@ -180,7 +181,7 @@ impl Resolver<'_> {
             if self.resolution.hits.len() >= MAX_HITS {
                 return Err(ResolveError::TooMany);
             }
-            if let Some(why) = cannot(rule, sc) {
+            if let Some(why) = cannot(rule, sc, call) {
                 resolved.why.get_or_insert_with(|| why.to_owned());
             }
             resolved.hits += 1;
@@ -331,12 +332,15 @@ fn address(addr: &SockAddr) -> String {
 }
 
 /// Why a replay cannot do this to a call.
-fn cannot(rule: &Rule, sc: Call) -> Option<&'static str> {
-    rule.act.unsupported().or_else(|| {
-        let is_accept = rule.act.result.is_some() && sc.row().family == Family::Accept;
-        is_accept.then_some(
-            "a replay cannot leave a connection in the queue of its listener yet; let its connect fail instead",
-        )
+fn cannot(rule: &Rule, sc: Call, call: &Syscall) -> Option<&'static str> {
+    let act = &rule.act;
+    act.unsupported().or_else(|| {
+        let does = call.ret >= 0 && !call.flags.contains(SyscallFlags::NO_EXIT);
+        if act.phase == Phase::After && does {
+            return cannot_fail_after(sc, call);
+        }
+        let nothing = act.short.is_some() && act.result.is_none() && !moves(sc);
+        nothing.then_some("it moves no bytes of which there could be fewer")
     })
 }
 

@@ -35,16 +35,21 @@ impl Processes {
 
     /// The end of a process ends all of its threads, wherever they are: not before the calls that they had made by then.
     pub(crate) fn other_threads(&self, model: &Model<'_>, cx: &Cx<'_>) -> Needs {
-        let mut needs = Needs::default();
         if cx.known.sc != Sc::ExitGroup {
-            return needs;
+            return Needs::default();
         }
-        for other in self.threads.get(&cx.proc).into_iter().flatten().filter(|other| **other != cx.task) {
+        self.threads_of(model, cx.proc, cx.task)
+    }
+
+    /// How far the threads of a process have got, this one aside.
+    pub(crate) fn threads_of(&self, model: &Model<'_>, proc: ProcIx, task: TaskIx) -> Needs {
+        let mut needs = Needs::default();
+        for other in self.threads.get(&proc).into_iter().flatten().filter(|other| **other != task) {
             let state = &model.world.tasks[*other as usize];
             if state.exited {
                 // It may have gone without anybody having waited for it.
                 needs.recorded(KIND, self.exits.get(other));
-            } else if state.proc == cx.proc {
+            } else if state.proc == proc {
                 needs.recorded(KIND, &model.last_call(*other));
             }
         }

@@ -47,7 +47,7 @@ fn opened_read_closed() -> Mem {
 #[test]
 fn a_call_that_fails_is_answered_and_what_needs_it_is_not_made() {
     let t = opened_read_closed();
-    let fault = Injection { ordinal: 1, result: Some(EACCES), enter_ns: 0, exit_ns: 0 };
+    let fault = Injection { ordinal: 1, result: Some(EACCES), ..Injection::default() };
     let plan = plan_with(&t, vec![fault]);
     let steps = steps(&plan, 0);
     let made: Vec<u32> = steps.iter().filter(|s| s.kind == Kind::Call as u8).map(|s| s.nr).collect();
@@ -64,7 +64,7 @@ fn a_call_that_fails_is_answered_and_what_needs_it_is_not_made() {
 #[test]
 fn a_call_that_is_delayed_is_made_and_its_task_is_later_from_then_on() {
     let t = opened_read_closed();
-    let delay = Injection { ordinal: 2, result: None, enter_ns: 5_000_000, exit_ns: 7_000_000 };
+    let delay = Injection { ordinal: 2, enter_ns: 5_000_000, exit_ns: 7_000_000, ..Injection::default() };
     let plan = plan_with(&t, vec![delay]);
     let steps = steps(&plan, 0);
     let read = steps.iter().position(|s| s.nr == named("read") && s.kind == Kind::Call as u8).unwrap();
