@@ -4,7 +4,8 @@ use super::Injection;
 use crate::fds::effects;
 use ctrace_format::syscalls::{self, Call, Family, Makes};
 use ctrace_format::{
-    Detail, Event, Process, ProcessKind, Signal, Syscall, SyscallFlags, Sysno, TaskId, Tgid, Tid,
+    Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, SockAddr, SockCookie, Syscall,
+    SyscallFlags, Sysno, TaskId, Tgid, Tid,
 };
 
 // asm-generic/errno-base.h, asm-generic/errno.h
@@ -145,12 +146,17 @@ pub(super) fn after(call: &Syscall, result: i64) -> (Syscall, Vec<Event>) {
     let mut real = call.clone();
     real.flags = real.flags.union(OF_A_FAULT);
     let sc = Call::of(call.sysno);
+    let mut told = answered(call, result);
+    if sc == Call::Close {
+        // There is nothing any more that the number stands for.
+        told.object = None;
+    }
     let mut then: Vec<Event> = Vec::new();
     if let Some(close) = syscalls::number(call.sysno.abi, "close") {
         let made = effects(sc, call).filter_map(|effect| effect.taken());
         then.extend(made.map(|fd| Event::Syscall(own(call, close, [fd as u64, 0, 0, 0, 0, 0]))));
     }
-    then.push(Event::Syscall(answered(call, result)));
+    then.push(Event::Syscall(told));
     (real, then)
 }
 
@@ -176,6 +182,13 @@ fn own(of: &Syscall, sysno: Sysno, args: [u64; 6]) -> Syscall {
         blocked_ns: 0,
         ..*of
     }
+}
+
+/// An end of a connection is reset.
+pub(super) fn reset(t_ns: u64, cookie: SockCookie, ends: &(SockAddr, SockAddr), sent: bool) -> Event {
+    let (local, peer) = ends.clone();
+    let kind = if sent { ConnectionKind::ResetSent } else { ConnectionKind::ResetReceived };
+    Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind })
 }
 
 /// Who is struck by a signal.

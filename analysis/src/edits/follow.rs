@@ -1,7 +1,7 @@
 //! Follows the calls that are made to fail: finds the events that depend on them.
 
 use super::Injection;
-use super::acts::{Strike, Struck, Way, way};
+use super::acts::{Strike, Struck, Way, reset, way};
 use super::hangups::{Finds, Hangups};
 use super::lives::{Effect, Lives};
 use super::ready::Ready;
@@ -36,6 +36,10 @@ pub(super) enum Fate {
     },
     /// It connects to nobody.
     Refused,
+    /// Its other end is gone: it has this result, whenever that comes about.
+    Gone {
+        result: i64,
+    },
     /// It tells of a process that this signal ended.
     Reaps {
         signo: u32,
@@ -252,6 +256,11 @@ pub(super) struct Follower {
     unconnected: FxHashSet<SockCookie>,
     /// Both ends of connections: one's own, the other.
     ends: FxHashMap<SockCookie, (SockAddr, SockAddr)>,
+    /// The sockets that have them.
+    by_ends: FxHashMap<(SockAddr, SockAddr), SockCookie>,
+    /// Connections that were dropped when they were accepted, as those who made them know them: they are reset when those have
+    /// sent anything.
+    dropped: FxHashSet<(SockAddr, SockAddr)>,
     /// Threads that are not made, and the processes that would have made them.
     unborn: FxHashMap<u32, Tgid>,
     /// Processes to which the deaths of such children are not told, and how many.
@@ -299,6 +308,8 @@ impl Follower {
             fds: FdTracker::new(snapshot),
             unconnected: FxHashSet::default(),
             ends: FxHashMap::default(),
+            by_ends: FxHashMap::default(),
+            dropped: FxHashSet::default(),
             unborn: FxHashMap::default(),
             unmourned: FxHashMap::default(),
             unknown_pids: FxHashSet::default(),
@@ -390,10 +401,22 @@ impl Follower {
             self.deaf.insert(tgid);
         }
         let ends = &self.ends;
-        self.hangups.close(&gone, |cookie| ends.get(&cookie).cloned());
+        let reset = self.hangups.close(&gone, |cookie| ends.get(&cookie).cloned());
+        for ends in reset {
+            self.resets(before, struck.t_ns, &ends);
+        }
         self.fds.exit(tgid);
         self.dead.insert(tgid);
         self.killed.insert(tgid, signo);
+    }
+
+    /// A connection is reset by one of its ends.
+    fn resets(&mut self, before: u64, t_ns: u64, ends: &(SockAddr, SockAddr)) {
+        let others = (ends.1.clone(), ends.0.clone());
+        let events = self.inserted.entry(before).or_default();
+        for (ends, sent) in [(ends, true), (&others, false)] {
+            events.extend(self.by_ends.get(ends).map(|cookie| reset(t_ns, *cookie, ends, sent)));
+        }
     }
 
     /// A task takes a signal after a call, whatever that does to it.
@@ -523,6 +546,7 @@ impl Follower {
     fn connection(&mut self, connection: &Connection, is_unborn: bool) -> Fate {
         if matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. }) {
             let ends = (connection.local.clone(), connection.peer.clone());
+            self.by_ends.insert(ends.clone(), connection.cookie);
             self.ends.insert(connection.cookie, ends);
         }
         let begun = |since: Option<&u64>| since.is_some_and(|since| *since <= connection.t_ns);
@@ -588,21 +612,54 @@ impl Follower {
         // It is made, and its caller does not know.
         let is_closed = matches!(way, Way::After(_));
         for change in self.fds.syscall(tgid, sc, call) {
-            if let Change::Opened { fd, .. } = change
-                && (not_made || is_closed)
-            {
-                self.fds.set_tag(tgid, fd, NOT_MADE);
+            match change {
+                Change::Opened { fd, .. } if not_made || is_closed => {
+                    self.fds.set_tag(tgid, fd, NOT_MADE);
+                }
+                Change::Closed { last_in_table: true, .. } if !not_made && sc == Call::Close => {
+                    self.leaves_unread(ordinal + 1, call, words);
+                }
+                _ => {}
             }
         }
+        if is_closed && sc.row().family == Family::Accept {
+            self.drops(ordinal + 1, call);
+        }
         if !not_made {
-            self.took_place(sc, call, tgid, tid, &fate, words);
+            self.took_place(ordinal + 1, sc, call, tgid, tid, &fate, words);
         }
         fate
     }
 
+    /// A connection that is closed with bytes in it that a fault has left there is reset (`tcp_close`, net/ipv4/tcp.c).
+    fn leaves_unread(&mut self, before: u64, call: &Syscall, words: &(impl Known + ?Sized)) {
+        let cookie = call.object.and_then(|object| words.cookie(object));
+        let Some((own, other)) = cookie.and_then(|cookie| self.ends.get(&cookie)).cloned() else { return };
+        if self.unread.contains_key(&Stream::Socket(other.clone(), own.clone())) {
+            self.resets(before, call.t_ns.saturating_add(call.duration_ns), &(own, other));
+        }
+    }
+
+    /// A connection is dropped when it is accepted.
+    fn drops(&mut self, before: u64, call: &Syscall) {
+        let Some(client) = client(call) else { return };
+        let Some(ends) = self.by_ends.keys().find(|(_, other)| other == client).cloned() else { return };
+        let theirs = (ends.1.clone(), ends.0.clone());
+        if self.hangups.has_sent(&Stream::Socket(theirs.0.clone(), theirs.1.clone())) {
+            self.resets(before, call.t_ns.saturating_add(call.duration_ns), &ends);
+        } else {
+            self.dropped.insert(theirs);
+        }
+    }
+
     /// Keeps what is needed should a process end.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the call, who made it, what becomes of it, what is known of it"
+    )]
     fn took_place(
         &mut self,
+        before: u64,
         sc: Call,
         call: &Syscall,
         tgid: Tgid,
@@ -621,10 +678,6 @@ impl Follower {
             let listener = self.fds.get(tgid, call.args[0] as i32).map(|it| it.generation);
             self.listeners.entry(tgid).or_default().extend(listener);
         }
-        // Who does not end leaves nothing behind.
-        if self.foreseen.deaths.is_empty() {
-            return;
-        }
         self.hangups.note(tgid, sc, call, &self.fds, words);
         let moved = match fate {
             Fate::Other { result, .. } => *result,
@@ -641,6 +694,12 @@ impl Follower {
         if row.writes != 0
             && let Some(stream) = self.stream(call, true, words)
         {
+            if let Stream::Socket(own, other) = &stream
+                && self.dropped.remove(&(own.clone(), other.clone()))
+            {
+                let t_ns = call.t_ns.saturating_add(call.duration_ns);
+                self.resets(before, t_ns, &(other.clone(), own.clone()));
+            }
             self.hangups.moved(stream, moved);
         }
     }
@@ -719,15 +778,20 @@ impl Follower {
             && let Some(stream) = self.stream(call, true, words)
         {
             finds = self.hangups.writes(sc, call, &stream);
+            if let (Finds::First, Stream::Socket(own, other)) = (finds, &stream) {
+                let t_ns = call.t_ns.saturating_add(call.duration_ns);
+                self.resets(ordinal + 1, t_ns, &(other.clone(), own.clone()));
+            }
         }
         match finds {
-            Finds::Same => fate,
+            Finds::Same | Finds::First => fate,
             Finds::Known => Fate::Absent,
             Finds::Result(result) if result == call.ret && fate == Fate::Stays => fate,
-            Finds::Result(result) => Fate::Other { result, without: Vec::new() },
+            Finds::Result(0) => Fate::Other { result: 0, without: Vec::new() },
+            Finds::Result(result) => Fate::Gone { result },
             Finds::Broken(result) => {
                 self.takes(ordinal + 1, call, tgid, SIGPIPE, words);
-                Fate::Other { result, without: Vec::new() }
+                Fate::Gone { result }
             }
         }
     }

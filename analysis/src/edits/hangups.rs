@@ -25,6 +25,8 @@ enum End {
 pub(super) enum Finds {
     /// Nothing but what it found.
     Same,
+    /// That as well, and what it sends is answered with a reset.
+    First,
     /// This result.
     Result(i64),
     /// The same, with the signal that a write gets.
@@ -98,12 +100,18 @@ impl Hangups {
         *self.under_way.entry(stream).or_default() += bytes;
     }
 
-    /// Descriptions are closed for good. `ends` says both ends of a connection.
+    /// Whether anything was sent on a stream.
+    pub(super) fn has_sent(&self, stream: &Stream) -> bool {
+        self.under_way.contains_key(stream)
+    }
+
+    /// Descriptions are closed for good. `ends` says both ends of a connection. Returns those of connections that are reset by it.
     pub(super) fn close(
         &mut self,
         gone: &[Descriptor],
         ends: impl Fn(SockCookie) -> Option<(SockAddr, SockAddr)>,
-    ) {
+    ) -> Vec<(SockAddr, SockAddr)> {
+        let mut resets = Vec::new();
         for it in gone {
             match self.known.get(&it.generation) {
                 Some(End::Writes(ino)) => {
@@ -116,11 +124,15 @@ impl Hangups {
                     let Some((own, other)) = ends(*cookie) else { continue };
                     let to_it = Stream::Socket(other.clone(), own.clone());
                     let reset = self.under_way.get(&to_it).is_some_and(|left| *left > 0);
+                    if reset {
+                        resets.push((own.clone(), other.clone()));
+                    }
                     self.left.insert((other, own), Left { reset, ..Left::default() });
                 }
                 None => {}
             }
         }
+        resets
     }
 
     /// Whether all ends are where they were.
@@ -159,7 +171,7 @@ impl Hangups {
                 }
                 // The first one is sent, and answered with a reset (`tcp_rcv_state_process`, net/ipv4/tcp_input.c).
                 if !std::mem::replace(&mut left.wrote, true) {
-                    return Finds::Same;
+                    return Finds::First;
                 }
                 left.told = true;
                 let flags = match sc {

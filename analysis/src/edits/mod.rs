@@ -90,6 +90,8 @@ struct Less {
     without: Vec<u64>,
     /// The wait status that it tells.
     status: Option<u64>,
+    /// The result does not depend on how far others have got in a replay: it is given.
+    is_given: bool,
 }
 
 impl Edits {
@@ -171,8 +173,9 @@ impl Edits {
             }
         }
         let less = match fate {
-            Fate::Other { result, without } => Less { result: Some(result), without, status: None },
-            Fate::Refused => Less { result: Some(follow::ECONNREFUSED), ..Less::default() },
+            Fate::Other { result, without } => Less { result: Some(result), without, ..Less::default() },
+            Fate::Refused => Less { result: Some(follow::ECONNREFUSED), is_given: true, ..Less::default() },
+            Fate::Gone { result } => Less { result: Some(result), is_given: true, ..Less::default() },
             Fate::Reaps { signo } => Less { status: Some(u64::from(signo)), ..Less::default() },
             Fate::Stays | Fate::Absent => {
                 self.less.remove(&ordinal);
@@ -249,6 +252,11 @@ impl Edits {
 /// The call without what it does not report, with the result that leaves.
 fn reduced(call: &Syscall, less: &Less) -> Syscall {
     let mut call = call.clone();
+    if let Some(result) = less.result.filter(|_| less.is_given) {
+        let mut call = answered(&call, result);
+        call.flags = call.flags.without(SyscallFlags::INJECTED).union(SyscallFlags::EMULATED);
+        return call;
+    }
     if let Some(result) = less.result {
         call.ret = result;
         call.flags = call.flags.without(SyscallFlags::NO_EXIT);

@@ -82,7 +82,7 @@ pub struct Action {
 }
 
 /// The largest result that a replay can give: it has to find room in a tag beside what else that says.
-pub const RESULT_MAX: i64 = (1 << 30) - 1;
+const RESULT_MAX: i64 = (1 << 30) - 1;
 /// The smallest one, −`MAX_ERRNO` (include/linux/err.h): lower ones are addresses.
 const RESULT_MIN: i64 = -4095;
 

@@ -163,7 +163,7 @@ impl Lower<'_> {
         }
     }
 
-    /// A task gets a signal of a fault. One that ends its process comes when all threads are where they were.
+    /// A task gets a signal of a fault. One that ends its process comes when everybody is where they were.
     pub(super) fn strike(
         &mut self,
         task: TaskIx,
@@ -183,7 +183,7 @@ impl Lower<'_> {
         }
         let mut waits = Vec::new();
         if strike.kills {
-            let others = self.order.processes.threads_of(&self.model(), proc, task);
+            let others = Processes::everybody(&self.model(), task);
             self.emit.wait_for(task, call.t_ns, others, &mut waits);
             self.ended(task);
         }

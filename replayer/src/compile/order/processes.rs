@@ -38,20 +38,25 @@ impl Processes {
         if cx.known.sc != Sc::ExitGroup {
             return Needs::default();
         }
-        self.threads_of(model, cx.proc, cx.task)
-    }
-
-    /// How far the threads of a process have got, this one aside.
-    pub(crate) fn threads_of(&self, model: &Model<'_>, proc: ProcIx, task: TaskIx) -> Needs {
         let mut needs = Needs::default();
-        for other in self.threads.get(&proc).into_iter().flatten().filter(|other| **other != task) {
+        for other in self.threads.get(&cx.proc).into_iter().flatten().filter(|other| **other != cx.task) {
             let state = &model.world.tasks[*other as usize];
             if state.exited {
                 // It may have gone without anybody having waited for it.
                 needs.recorded(KIND, self.exits.get(other));
-            } else if state.proc == proc {
+            } else if state.proc == cx.proc {
                 needs.recorded(KIND, &model.last_call(*other));
             }
+        }
+        needs
+    }
+
+    /// How far everybody has got, one task aside: who is killed by a fault had read what others had written by then, and
+    /// was there for them.
+    pub(crate) fn everybody(model: &Model<'_>, task: TaskIx) -> Needs {
+        let mut needs = Needs::default();
+        for other in (0..model.world.tasks.len() as TaskIx).filter(|other| *other != task) {
+            needs.recorded(KIND, &model.last_call(other));
         }
         needs
     }
