@@ -48,6 +48,8 @@ pub struct Connected {
     pub waited: bool,
     /// The program closed the socket before there was an answer. Programs that try several addresses at once do so too.
     pub gave_up: bool,
+    /// It failed by a fault that ctrace injected.
+    pub injected: bool,
 }
 
 impl Connected {
@@ -176,6 +178,7 @@ impl Connects {
             error,
             waited: false,
             gave_up: false,
+            injected: call.flags.contains(SyscallFlags::INJECTED),
         };
         let Some(cookie) = cookie else { return Some(outcome) };
         if self.told.contains_key(&cookie) {
@@ -246,6 +249,7 @@ impl Connects {
             error: error.filter(|errno| *errno > 0),
             waited: true,
             gave_up: false,
+            injected: false,
         }
     }
 
@@ -317,6 +321,7 @@ impl Connects {
             },
             waited: true,
             gave_up: matches!(answer, Answer::GaveUp),
+            injected: false,
         })
     }
 

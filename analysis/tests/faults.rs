@@ -68,6 +68,12 @@ fn what_is_done_is_straces() {
         ("read:retval=42", Action { result: Some(42), ..none() }),
         ("read:retval=0x2a", Action { result: Some(42), ..none() }),
         ("read:retval=010", Action { result: Some(8), ..none() }),
+        ("read:retval=0X2A", Action { result: Some(42), ..none() }),
+        ("read:retval=-5", Action { result: Some(-5), ..none() }),
+        ("read:retval=0xffffffffffffffff", Action { result: Some(-1), ..none() }),
+        ("read::error=EIO", Action { result: Some(-5), ..none() }),
+        ("read:error=EIO:", Action { result: Some(-5), ..none() }),
+        ("read:path=/srv:error=EIO:", Action { result: Some(-5), ..none() }),
         ("read:signal=SIGTERM", Action { signal: Some(15), ..none() }),
         ("read:signal=term", Action { signal: Some(15), ..none() }),
         ("read:signal=15", Action { signal: Some(15), ..none() }),
@@ -111,7 +117,8 @@ fn when_is_straces() {
         ("3..9", nth(3, Some(9), 1), 9, 10),
         ("3..9+", nth(3, Some(9), 1), 4, 10),
         ("3..9+3", nth(3, Some(9), 3), 6, 7),
-        ("1..65535+65535", nth(1, Some(65_535), 65_535), 1, 2),
+        ("1..65534+65535", nth(1, Some(65_534), 65_535), 1, 2),
+        ("7:when=3", nth(3, Some(3), 1), 3, 7),
         ("65535", nth(65_535, Some(65_535), 1), 65_535, 65_536),
     ] {
         let parsed = rule(&format!("read:error=EIO:when={when}")).when.nth.unwrap();
@@ -132,6 +139,8 @@ fn more_is_chosen_by_than_strace_has() {
     let args: Vec<_> =
         rule.matching.args.iter().map(|arg| (arg.arg.as_str(), arg.comparison, arg.value)).collect();
     assert_eq!(args, [("len", Comparison::AtLeast, 4096), ("flags", Comparison::Has, 0x4000)]);
+    let args = self::rule("openat:error=EIO:arg=flags&O_CREAT|O_APPEND:arg=dirfd=-100").matching.args;
+    assert_eq!((args[0].value, args[1].value), (0o2100, -100));
     let path = self::rule("openat:error=EIO:path=/srv/a:b:when=2").matching.path.unwrap();
     assert!(path.fits(b"/srv/a:b/c") && !path.fits(b"/srv/a"));
     let peer = |text: &str| self::rule(&format!("connect:error=EIO:peer={text}")).matching.peer.unwrap();
@@ -156,7 +165,15 @@ fn what_makes_no_sense_is_said_with_its_place() {
         ("read:error=4096", 12, "no error is named"),
         ("read:error=EIO:error=EPERM", 16, "said twice"),
         ("read:error=EIO:retval=0", 23, "one result"),
-        ("read:retval=-1", 13, "no number"),
+        ("read:retval=x", 13, "no number"),
+        ("read:retval=0x1ffffffffffffffff", 13, "no number"),
+        ("connect:path=/srv:eror=EIO", 19, "did you mean error?"),
+        ("connect:peer=:80:coffee=1:error=EIO", 18, "\"coffee\" is nothing that can be said"),
+        ("fault=read:retval=0", 12, "write inject="),
+        ("fault=read:delay_exit=1ms", 12, "write inject="),
+        ("read:syscall=write", 14, "%pure"),
+        ("read:error=EIO:when=3..65535", 24, "1 to 65534"),
+        ("openat:error=EIO:arg=flags&O_APEND", 28, "did you mean O_APPEND?"),
         ("read:signal=SIGTREM", 13, "did you mean TERM?"),
         ("read:signal=0", 13, "no signal"),
         ("read:signal=65", 13, "no signal"),
@@ -181,7 +198,7 @@ fn what_makes_no_sense_is_said_with_its_place() {
         ("read:error=EIO:peer=:99999", 21, "no other end"),
         ("read:error=EIO:arg=count", 20, "no comparison"),
         ("read:error=EIO:arg=cuont>3", 20, "did you mean count?"),
-        ("read:error=EIO:arg=count>x", 26, "no number"),
+        ("read:error=EIO:arg=count>x", 26, "no constant is named"),
         ("read:poke_enter=@arg9=00", 17, "no change of an argument"),
         ("read:poke_enter=@arg1=0", 17, "no change of an argument"),
         ("/(:error=EIO", 2, "no regular expression"),

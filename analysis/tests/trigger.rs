@@ -661,3 +661,23 @@ fn conditions_that_samples_cannot_tell_are_named() {
     );
     assert_eq!(beyond("exit!=0 or oom or p99(read)>1s"), "exit!=0; oom; p99(read)>1s");
 }
+
+#[test]
+fn a_steady_state_fires_when_it_does_not_hold() {
+    let steady = |text: &str, events: Vec<Event>| firings(&mut Trigger::parse_steady(text).unwrap(), events);
+    let reads = |took: u64| (1..=20).map(move |n| call("read", n * 100 * MS, took, 1)).collect::<Vec<_>>();
+    assert!(steady("p99(read)<50ms", reads(10 * MS)).0.is_empty());
+    let (fired, text) = steady("p99(read)<50ms", reads(60 * MS));
+    assert_eq!(fired.len(), 1, "{text}");
+    assert!(text.starts_with("p99(read)<50ms"), "{text}");
+    // Nothing is known of calls that are not made.
+    assert!(steady("p99(write)<50ms", reads(60 * MS)).0.is_empty());
+    let refused = || (1..=20).map(|n| call("connect", n * 100 * MS, 0, -111)).collect::<Vec<_>>();
+    assert!(steady("errno(connect)<100/s", refused()).0.is_empty());
+    assert_eq!(steady("errno(connect)<5/s", refused()).0.len(), 1);
+    // Both are to hold, or one of them.
+    assert_eq!(steady("errno(connect)<5/s and p99(read)<1s", refused()).0.len(), 1);
+    assert!(steady("errno(connect)<5/s or errno(connect)<100/s", refused()).0.is_empty());
+    let error = Trigger::parse_steady("p99(read)<50ms for 5s").unwrap_err();
+    assert!(error.what.contains("leave out `for`"), "{error}");
+}

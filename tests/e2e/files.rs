@@ -1,6 +1,7 @@
 //! Replays of programs whose outcome hangs on descriptors and files: numbers, limits, full disks, what is polled and executed.
 
 use crate::host::{can_record, has, run, shared};
+use crate::judged::all_but_time_matches;
 use std::path::Path;
 use std::process::Command;
 
@@ -19,19 +20,6 @@ fn replays(what: &str, dir: &Path, command: &[&str]) -> serde_json::Value {
     }
     assert!(metrics["semantic"]["n"].as_u64().unwrap() > 0, "{what} compared nothing");
     outcome
-}
-
-/// Every metric is as the recording has it, but for those of time, which depend on what else the machine does.
-#[track_caller]
-fn all_but_time_matches(outcome: &serde_json::Value) {
-    let metrics = outcome["diff"]["metrics"].as_object().unwrap();
-    let is_timed = |name: &str| matches!(name, "drift" | "makespan");
-    let failed: Vec<&String> = metrics
-        .iter()
-        .filter(|(name, m)| !is_timed(name) && m["pass"] == false)
-        .map(|(name, _)| name)
-        .collect();
-    assert!(failed.is_empty(), "{failed:?}: {outcome:#}");
 }
 
 /// A Python program, whose paths begin with `DIR` where they are the test's own.
@@ -326,7 +314,7 @@ fn a_terminal_gives_all_that_was_written_to_it_in_whatever_parts() {
         "cd DIR; for i in 1 2 3; do script -q -c 'ls /; echo hi; cat /etc/hostname' log < /dev/null > /dev/null; done",
     );
     if let Some(outcome) = outcome {
-        all_but_time_matches(&outcome);
+        all_but_time_matches(&outcome["diff"]);
     }
 }
 
@@ -415,7 +403,7 @@ fn a_writer_is_killed_at_the_write_that_found_no_reader() {
         "cd DIR; for i in 1 2 3 4 5 6 7 8 9 10; do find /usr/lib -maxdepth 2 | head -3; done > found",
     );
     if let Some(outcome) = outcome {
-        all_but_time_matches(&outcome);
+        all_but_time_matches(&outcome["diff"]);
     }
 }
 
@@ -427,6 +415,6 @@ fn a_file_without_a_name_is_opened_by_its_descriptor() {
         "cd DIR; exec 3<> x; rm x; echo hello >&3; cat /proc/self/fd/3; read line < /dev/fd/3; echo $line | tee -a log /dev/stdout > y; cat y log; exec 3>&-",
     );
     if let Some(outcome) = outcome {
-        all_but_time_matches(&outcome);
+        all_but_time_matches(&outcome["diff"]);
     }
 }

@@ -16,6 +16,20 @@ pub(crate) fn has_python() -> bool {
     there
 }
 
+/// Every metric of a comparison is as the recording has it, but for those of time, which depend on what else the machine does.
+#[track_caller]
+pub(crate) fn all_but_time_matches(diff: &Value) {
+    assert_ne!(diff["verdict"], "inconclusive", "{diff:#}");
+    let metrics = diff["metrics"].as_object().unwrap();
+    let is_timed = |name: &str| matches!(name, "drift" | "makespan");
+    let failed: Vec<&String> = metrics
+        .iter()
+        .filter(|(name, m)| !is_timed(name) && m["pass"] == false)
+        .map(|(name, _)| name)
+        .collect();
+    assert!(failed.is_empty(), "{failed:?}: {diff:#}");
+}
+
 /// A place for the programs of a test and their recordings.
 pub(crate) struct Lab {
     dir: tempfile::TempDir,

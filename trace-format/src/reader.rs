@@ -690,8 +690,8 @@ impl Trace {
         Events::new(self, filter)
     }
 
-    /// The time in the file that is 0.
-    pub(crate) fn origin_ns(&self) -> u64 {
+    /// The time in the file that is 0: other than 0 in a trace that is [rebased](Self::rebased).
+    pub fn origin_ns(&self) -> u64 {
         self.origin_ns
     }
     pub(crate) fn path(&self) -> &Path {

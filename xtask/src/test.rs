@@ -61,7 +61,11 @@ const STAGES: &[Stage] = &[
         "tests",
         &["cargo", "test", "--release", "--workspace", "--no-fail-fast", "--", "--show-output"],
     ),
-    Stage::new("replays of real programs", &["cargo", "xtask", "bench", "replay", "--fast"]),
+    // With the command that the tests have built.
+    Stage::new(
+        "replays of real programs",
+        &["cargo", "xtask", "bench", "replay", "--fast", "--ctrace", "target/release/ctrace"],
+    ),
     Stage::new("eBPF object rebuilt", &["cargo", "xtask", "bpf", "--rebuild-compare", REBUILT]),
     Stage {
         env: &[("CTRACE_TEST_BPF_OBJECT", REBUILT)],

@@ -22,8 +22,8 @@ pub struct Calls {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Word {
     what: What,
-    /// Only in this table (`read@64`).
-    abi: Option<Abi>,
+    /// Only in these tables (`read@64`); none: in all.
+    abis: &'static [Abi],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +39,11 @@ enum What {
 
 impl Word {
     const fn of(what: What) -> Self {
-        Self { what, abi: None }
+        Self { what, abis: &[] }
     }
 
     fn has(&self, name: &str, sysno: Option<Sysno>) -> bool {
-        if let (Some(abi), Some(sysno)) = (self.abi, sysno)
-            && abi != sysno.abi
-        {
+        if !self.abis.is_empty() && sysno.is_some_and(|sysno| !self.abis.contains(&sysno.abi)) {
             return false;
         }
         match &self.what {
@@ -175,14 +173,15 @@ fn strace_word(at: usize, word: &str) -> Result<Word, CallsError> {
     let bare = word.trim_start_matches('?');
     let may_be_unknown = bare.len() < word.len();
     let at = at + word.len() - bare.len();
-    let (bare, abi) = match bare.rsplit_once('@') {
-        None => (bare, None),
+    let (bare, abis): (_, &[Abi]) = match bare.rsplit_once('@') {
+        None => (bare, &[]),
         Some((bare, designator)) => {
-            // PERSONALITY_DESIGNATORS of strace's ports for the machines whose calls are known.
-            let abi = match designator {
-                "64" => Abi::X86_64,
-                "32" => Abi::I386,
-                "x32" => Abi::X32,
+            // PERSONALITY_DESIGNATORS of strace's ports for the machines whose calls are known (strace(1): by the size of
+            // words, whatever the machine).
+            let abis: &[Abi] = match designator {
+                "64" => &[Abi::X86_64, Abi::Aarch64],
+                "32" => &[Abi::I386, Abi::Arm],
+                "x32" => &[Abi::X32],
                 _ => {
                     let at = at + bare.len() + 1;
                     let what =
@@ -190,11 +189,11 @@ fn strace_word(at: usize, word: &str) -> Result<Word, CallsError> {
                     return Err(CallsError { at, what });
                 }
             };
-            (bare, Some(abi))
+            (bare, abis)
         }
     };
     let known = if bare.starts_with(|c: char| c.is_ascii_digit()) {
-        numbered(at, bare, abi)
+        numbered(at, bare, abis)
     } else if let Some(regex) = bare.strip_prefix('/') {
         found(at + 1, regex)
     } else if let Some(class) = bare.strip_prefix('%') {
@@ -205,14 +204,14 @@ fn strace_word(at: usize, word: &str) -> Result<Word, CallsError> {
         named(at, bare).map(What::Name)
     };
     match known {
-        Ok(what) => Ok(Word { what, abi }),
+        Ok(what) => Ok(Word { what, abis }),
         Err(_) if may_be_unknown && !bare.is_empty() => Ok(Word::of(What::Nothing)),
         Err(error) => Err(error),
     }
 }
 
-fn numbered(at: usize, text: &str, abi: Option<Abi>) -> Result<What, CallsError> {
-    let abis: &[Abi] = abi.as_ref().map_or(&TABLES, std::slice::from_ref);
+fn numbered(at: usize, text: &str, abis: &[Abi]) -> Result<What, CallsError> {
+    let abis = if abis.is_empty() { &TABLES } else { abis };
     let number = text
         .parse()
         .ok()
@@ -297,6 +296,9 @@ mod tests {
                 && Calls::parse_strace("write@64").unwrap().has_call(one)
         );
         assert!(!Calls::parse_strace("write@32").unwrap().has_call(one));
+        let arm = Sysno { abi: Abi::Aarch64, nr: 64 };
+        assert!(Calls::parse_strace("write@64").unwrap().has_call(arm));
+        assert!(!Calls::parse_strace("write@32").unwrap().has_call(arm));
         assert!(!Calls::parse_strace("?coffee").unwrap().has("read"));
         for (wrong, at) in
             [("read@16", 5), ("9999", 0), ("/(", 1), ("/^coffee$", 1), ("", 0), ("!", 1), (",", 0), ("?", 1)]

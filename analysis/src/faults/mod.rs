@@ -10,8 +10,28 @@ mod matching;
 mod parse;
 mod plan;
 mod resolve;
+mod sweep;
 
 pub use matching::{Comparison, Match, Peer, Predicate};
 pub use parse::PlanError;
 pub use plan::{Action, Delay, Nth, Phase, Plan, Rule, When};
 pub use resolve::{Hit, Resolution, ResolveError, Resolved};
+pub use sweep::{Sweep, Tried};
+
+use ctrace_format::Header;
+
+/// Rules of a replay that are told one by one.
+const TOLD: usize = 8;
+
+/// The faults of the replay whose header this is, a line for each rule; none: it had no faults.
+pub fn told(header: &Header) -> Vec<String> {
+    let Some(text) = header.host.facts.get(crate::FAULTS) else { return Vec::new() };
+    let Ok(plan) = Plan::of_text(text) else {
+        return vec!["not known: the plan was redacted".to_owned()];
+    };
+    let mut lines: Vec<String> = plan.rules.iter().take(TOLD).map(|rule| rule.text.clone()).collect();
+    if let Some(more) = plan.rules.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}

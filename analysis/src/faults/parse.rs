@@ -2,10 +2,11 @@
 
 use super::matching::{Comparison, Match, Peer, Predicate};
 use super::plan::{Action, Delay, Nth, Phase, Rule, When};
+use crate::calls::CallClass;
 use crate::near::similar;
 use crate::trigger::SIGNALS;
 use crate::{Calls, Pattern};
-use ctrace_format::{errno, syscalls};
+use ctrace_format::{errno, linux, syscalls};
 use std::net::IpAddr;
 
 /// Longest expression.
@@ -44,27 +45,30 @@ impl PlanError {
     }
 }
 
-/// Keys, and whether they have a value.
-const KEYS: [(&str, bool); 18] = [
-    ("error", true),
-    ("retval", true),
-    ("signal", true),
-    ("syscall", true),
-    ("delay_enter", true),
-    ("delay_exit", true),
-    ("poke_enter", true),
-    ("poke_exit", true),
-    ("when", true),
-    ("peer", true),
-    ("path", true),
-    ("role", true),
-    ("arg", true),
-    ("prob", true),
-    ("max", true),
-    ("phase", true),
-    ("jitter", true),
-    ("short", true),
+/// Whatever can be said of a fault; each has a value.
+const KEYS: [&str; 18] = [
+    "error",
+    "retval",
+    "signal",
+    "syscall",
+    "delay_enter",
+    "delay_exit",
+    "poke_enter",
+    "poke_exit",
+    "when",
+    "peer",
+    "path",
+    "role",
+    "arg",
+    "prob",
+    "max",
+    "phase",
+    "jitter",
+    "short",
 ];
+/// Whatever `--fault` of strace's does not take (strace(1)): it is about errors.
+const NOT_OF_FAULT: [&str; 7] =
+    ["short", "retval", "signal", "delay_enter", "delay_exit", "poke_enter", "poke_exit"];
 
 /// A part of an expression, and where it begins.
 #[derive(Debug, Clone, Copy)]
@@ -83,23 +87,22 @@ impl<'t> Part<'t> {
     }
 }
 
-/// The parts between colons. An address and a path may have colons of their own: what follows them and begins with no key is
-/// theirs.
+/// The parts between colons; empty ones say nothing (strace splits with `strtok_r`). An address and a path may have colons of
+/// their own: what follows them and looks like no key is theirs.
 fn parts(text: &str, start: usize) -> Vec<Part<'_>> {
     let mut parts: Vec<Part<'_>> = Vec::new();
     let mut at = start;
     for piece in text[start..].split(':') {
-        let begins_key = |(key, _): &(&str, bool)| {
-            piece.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-        };
-        let may_have_colons =
-            parts.last().is_some_and(|last| matches!(last.key().0, "peer" | "path" | "role"));
-        if may_have_colons && !KEYS.iter().any(begins_key) {
-            if let Some(last) = parts.last_mut() {
-                last.text = &text[last.at..at + piece.len()];
-            }
-        } else {
-            parts.push(Part { at, text: piece });
+        // A mistyped key as well, which is told as one.
+        let is_word = |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let is_key = KEYS.contains(&piece) || piece.split_once('=').is_some_and(|(key, _)| is_word(key));
+        let taker = parts.last_mut().filter(|last| matches!(last.key().0, "peer" | "path" | "role"));
+        match taker.filter(|_| !is_key) {
+            // What ends an expression ends the value too.
+            Some(_) if piece.is_empty() && at == text.len() => {}
+            Some(last) => last.text = &text[last.at..at + piece.len()],
+            None if piece.is_empty() && at > start => {}
+            None => parts.push(Part { at, text: piece }),
         }
         at += piece.len() + 1;
     }
@@ -127,18 +130,22 @@ pub(super) fn rule(text: &str) -> Result<Rule, PlanError> {
     let mut seen: Vec<&str> = Vec::new();
     for part in parts {
         let (key, value) = part.key();
-        let Some((known, _)) = KEYS.iter().find(|(known, _)| *known == key) else {
-            let hint = similar(key, KEYS.iter().map(|(key, _)| *key));
-            let all: Vec<&str> = KEYS.iter().map(|(key, _)| *key).collect();
+        let Some(known) = KEYS.iter().find(|known| **known == key) else {
+            let hint = similar(key, KEYS);
+            let all = KEYS.join(", ");
             return fail(
                 part.at,
-                format!("{key:?} is nothing that can be said of a fault{hint}; there are {}", all.join(", ")),
+                format!("{key:?} is nothing that can be said of a fault{hint}; there are {all}"),
             );
         };
+        if is_fault && NOT_OF_FAULT.contains(known) {
+            return fail(part.at, format!("fault= is about errors; write inject= to say {known}"));
+        }
         let Some(value) = value.filter(|value| !value.text.is_empty()) else {
             return fail(part.at, format!("{known} needs a value: {known}=…"));
         };
-        if seen.contains(known) && *known != "arg" {
+        // Of several `when`, strace takes the last.
+        if seen.contains(known) && !matches!(*known, "arg" | "when") {
             return fail(part.at, format!("{known} is said twice"));
         }
         seen.push(known);
@@ -162,7 +169,8 @@ pub(super) fn rule(text: &str) -> Result<Rule, PlanError> {
         act.result = Some(-ENOSYS);
     }
     if act == Action::default() {
-        let what = "nothing is done: say error=…, retval=…, delay_enter=…, delay_exit=…, or signal=…";
+        let what =
+            "nothing is done: say error=…, retval=…, short=…, delay_enter=…, delay_exit=…, or signal=…";
         return fail(text.len(), what.to_owned());
     }
     if act.phase == Phase::After && act.result.is_none_or(|result| result >= 0) {
@@ -189,8 +197,7 @@ impl Reader<'_> {
                 if self.act.result.is_some() {
                     return self.fail(value.at, "a call has one result: either error or retval".to_owned());
                 }
-                self.act.result =
-                    Some(if key == "error" { -self.errno(value)? } else { self.retval(value)? });
+                self.act.result = Some(if key == "error" { -self.errno(value)? } else { self.word(value)? });
             }
             "signal" => self.act.signal = Some(self.signal(value)?),
             "syscall" => {
@@ -198,6 +205,11 @@ impl Reader<'_> {
                 if !crate::calls::every_name().any(|known| known == name) {
                     let hint = similar(name, crate::calls::every_name());
                     return self.fail(value.at, format!("no system call is named {name:?}{hint}"));
+                }
+                if !CallClass::Pure.has(name) {
+                    let what =
+                        "only calls that change nothing and cannot fail (%pure) can take another's place";
+                    return self.fail(value.at, what.to_owned());
                 }
                 self.act.instead = Some(name.to_owned());
             }
@@ -246,23 +258,26 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A number from 0 on, or a negative one, which strace takes as well.
-    fn retval(&self, value: Part<'_>) -> Result<i64, PlanError> {
-        let Some(positive) = value.text.strip_prefix('-') else { return self.number(value, i64::MAX) };
-        self.number(Part { at: value.at + 1, text: positive }, i64::MAX).map(|number| -number)
-    }
-
     fn number(&self, value: Part<'_>, max: i64) -> Result<i64, PlanError> {
         let text = value.text;
-        let parsed = match text.strip_prefix("0x") {
-            Some(hex) => i64::from_str_radix(hex, 16).ok(),
-            None if text.starts_with('0') && text.len() > 1 => i64::from_str_radix(text, 8).ok(),
-            None => text.parse().ok(),
-        };
+        let parsed = unsigned(text).and_then(|number| i64::try_from(number).ok());
         match parsed.filter(|number| (0..=max).contains(number)) {
             Some(number) => Ok(number),
             None if max == i64::MAX => self.fail(value.at, format!("{text:?} is no number from 0 on")),
             None => self.fail(value.at, format!("{text:?} is no number from 0 to {max}")),
+        }
+    }
+
+    /// A result as `strtoull` reads it: any word of 64 bits, with its sign.
+    fn word(&self, value: Part<'_>) -> Result<i64, PlanError> {
+        let (is_negative, digits) = match value.text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, value.text.strip_prefix('+').unwrap_or(value.text)),
+        };
+        match unsigned(digits) {
+            Some(number) if is_negative => Ok(number.wrapping_neg().cast_signed()),
+            Some(number) => Ok(number.cast_signed()),
+            None => self.fail(value.at, format!("{:?} is no number of 64 bits", value.text)),
         }
     }
 
@@ -337,20 +352,22 @@ impl Reader<'_> {
 
     /// `first[..last][+[step]]`.
     fn nth(&self, value: Part<'_>) -> Result<Nth, PlanError> {
-        let one = |at: usize, text: &str| {
-            let number = text.parse().ok().filter(|number| (1..=MAX_WHEN).contains(number));
+        let upto = |max: u64, at: usize, text: &str| {
+            let is_digits = text.bytes().all(|b| b.is_ascii_digit());
+            let number = text.parse().ok().filter(|number| is_digits && (1..=max).contains(number));
             number.map_or_else(
                 || {
                     self.fail(
                         at,
                         format!(
-                            "{text:?} is no number of a call: 1 to {MAX_WHEN}, as in 3, 3+, 3+2, 3..9, 3..9+2"
+                            "{text:?} is no number of a call: 1 to {max}, as in 3, 3+, 3+2, 3..9, 3..9+2"
                         ),
                     )
                 },
                 Ok,
             )
         };
+        let one = |at, text| upto(MAX_WHEN, at, text);
         let (range, step) = match value.text.split_once('+') {
             Some((range, step)) => (range, Some((value.at + range.len() + 1, step))),
             None => (value.text, None),
@@ -360,7 +377,8 @@ impl Reader<'_> {
             None => (range, None),
         };
         let first = one(value.at, first)?;
-        let last = last.map(|(at, text)| Ok((at, one(at, text)?))).transpose()?;
+        // strace keeps the largest for "no last one".
+        let last = last.map(|(at, text)| Ok((at, upto(MAX_WHEN - 1, at, text)?))).transpose()?;
         if let Some((at, last)) = last.filter(|(_, last)| *last < first) {
             return self.fail(at, format!("the last one, {last}, comes before the first, {first}"));
         }
@@ -437,12 +455,44 @@ impl Reader<'_> {
             return self.fail(value.at, format!("no call has an argument {arg:?}{hint}; write its name as events --json has it, or arg0 to arg5"));
         }
         let number = Part { at: value.at + at + word.len(), text: &value.text[at + word.len()..] };
-        let negative = number.text.strip_prefix('-').map(|text| Part { at: number.at + 1, text });
-        let value = match negative {
-            Some(number) => -self.number(number, i64::MAX)?,
-            None => self.number(number, i64::MAX)?,
-        };
-        Ok(Predicate { arg: arg.to_owned(), comparison, value })
+        Ok(Predicate { arg: arg.to_owned(), comparison, value: self.constant(number)? })
+    }
+
+    /// A number, or constants of the kernel's with `|` between: `O_CREAT|O_APPEND`.
+    fn constant(&self, value: Part<'_>) -> Result<i64, PlanError> {
+        if let Some(text) = value.text.strip_prefix('-') {
+            return Ok(-self.number(Part { at: value.at + 1, text }, i64::MAX)?);
+        }
+        let mut all = 0;
+        let mut at = value.at;
+        for text in value.text.split('|') {
+            let part = Part { at, text };
+            all |= match linux::number(text.as_bytes()) {
+                Some(number) => i64::from(number),
+                None if text.starts_with(|c: char| c.is_ascii_digit()) => self.number(part, i64::MAX)?,
+                None => {
+                    let hint = similar(text, linux::names());
+                    return self.fail(
+                        at,
+                        format!("no constant is named {text:?}{hint}; write O_APPEND, or a number"),
+                    );
+                }
+            };
+            at += text.len() + 1;
+        }
+        Ok(all)
+    }
+}
+
+/// A number as `strtoull(…, 0)` reads it: decimal, octal after `0`, hexadecimal after `0x`.
+fn unsigned(text: &str) -> Option<u64> {
+    if !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16).ok().filter(|_| !hex.starts_with('+')),
+        None if text.len() > 1 && text.starts_with('0') => u64::from_str_radix(text, 8).ok(),
+        None => text.parse().ok(),
     }
 }
 

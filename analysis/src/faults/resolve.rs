@@ -6,10 +6,11 @@ use crate::fds::{SocketEffect, socket_effect};
 use crate::names::lossy;
 use crate::near::nearest;
 use crate::{EventId, roles};
+use ctrace_format::linux::open_flags;
 use ctrace_format::syscalls::{self, Call, Family, Kind};
 use ctrace_format::{
-    Detail, Event, Filter, Object, ReadError, SockAddr, SockCookie, Syscall, SyscallFlags, Sysno, TaskId,
-    Tgid, Trace,
+    Detail, Event, Filter, Object, ReadError, SockAddr, SockCookie, Syscall, SyscallFlags, Sysno, TaskDef,
+    TaskId, Tgid, Trace,
 };
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
@@ -54,11 +55,12 @@ pub struct Hit {
     pub ordinal: u64,
     /// The event, as `ctrace events --at` takes it.
     pub event: EventId,
-    /// When the call began.
+    /// When the call began, as `ctrace events` shows it.
     pub t_ns: u64,
     /// Its number, from 1 on, among those that the rule counts together.
     pub nth: u64,
-    /// Chance: a word that depends on nothing but the plan's seed, the rule, the thread, the call and the number.
+    /// Chance: a word that depends on nothing but the plan's seed, the rule, the task's role and its rank among tasks of that
+    /// role, the call and the number: another recording of the same program is hit at the same places.
     pub draw: u64,
 }
 
@@ -85,6 +87,7 @@ impl Plan {
             trace,
             processes: FxHashMap::default(),
             peers: FxHashMap::default(),
+            seats: Seats::default(),
             counted: FxHashMap::default(),
             seen: self.rules.iter().map(|_| Seen::default()).collect(),
             resolution: Resolution {
@@ -118,6 +121,43 @@ struct Seen {
     paths: BTreeSet<String>,
 }
 
+/// A task among those of its role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Seat {
+    role: u32,
+    /// From 0 on, in the order in which tasks of this role made their first calls.
+    rank: u32,
+}
+
+/// The places of tasks. A thread id that is used again is another task.
+#[derive(Debug, Default)]
+struct Seats {
+    roles: FxHashMap<String, u32>,
+    names: Vec<String>,
+    taken: Vec<u32>,
+    of: FxHashMap<(u32, u64), Seat>,
+}
+
+impl Seats {
+    fn seat(&mut self, def: &TaskDef, role: impl FnOnce() -> String) -> Seat {
+        *self.of.entry((def.tid.0, def.start_ns)).or_insert_with(|| {
+            let name = role();
+            let role = *self.roles.entry(name).or_insert_with_key(|name| {
+                self.names.push(name.clone());
+                self.taken.push(0);
+                self.taken.len() as u32 - 1
+            });
+            let taken = &mut self.taken[role as usize];
+            *taken += 1;
+            Seat { role, rank: *taken - 1 }
+        })
+    }
+
+    fn name(&self, seat: Seat) -> &str {
+        &self.names[seat.role as usize]
+    }
+}
+
 struct Resolver<'a> {
     plan: &'a Plan,
     trace: &'a Trace,
@@ -125,8 +165,9 @@ struct Resolver<'a> {
     processes: FxHashMap<Tgid, TaskId>,
     /// Other ends of connections.
     peers: FxHashMap<SockCookie, SockAddr>,
-    /// By rule, thread and call.
-    counted: FxHashMap<(usize, u32, Sysno), u64>,
+    seats: Seats,
+    /// By rule, task and call.
+    counted: FxHashMap<(usize, Seat, Sysno), u64>,
     seen: Vec<Seen>,
     resolution: Resolution,
 }
@@ -158,19 +199,22 @@ impl Resolver<'_> {
             return Ok(());
         }
         let peer = self.peer(sc, call);
-        let tid = self.trace.task(call.task).tid.0;
+        let def = self.trace.task(call.task);
+        let names = Names::of(self.trace, &self.processes, call.task);
+        let seat = self.seats.seat(def, || names.role());
+        let origin_ns = self.trace.origin_ns();
         let mut is_decided = false;
         for (at, rule) in self.plan.rules.iter().enumerate() {
             if !rule.matching.calls.has_call(call.sysno)
-                || !self.seen[at].fits(rule, self.trace, &self.processes, call, sc, peer.as_ref())
+                || !self.seen[at].fits(rule, self.trace, &names, call, sc, peer.as_ref())
             {
                 continue;
             }
             let resolved = &mut self.resolution.rules[at];
             resolved.eligible += 1;
-            let nth = self.counted.entry((at, tid, call.sysno)).or_default();
+            let nth = self.counted.entry((at, seat, call.sysno)).or_default();
             *nth += 1;
-            let draw = draw(self.plan.seed, &rule.text, tid, call.sysno, *nth);
+            let draw = draw(self.plan.seed, &rule.text, self.seats.name(seat), seat.rank, call.sysno, *nth);
             if !is_hit(rule, *nth, draw) || rule.when.max.is_some_and(|max| resolved.hits >= max) {
                 continue;
             }
@@ -186,8 +230,9 @@ impl Resolver<'_> {
             }
             resolved.hits += 1;
             resolved.first.get_or_insert(self.resolution.hits.len());
-            let event = EventId { end_ns: event.end_ns(), tid };
-            self.resolution.hits.push(Hit { rule: at, ordinal, event, t_ns: call.t_ns, nth: *nth, draw });
+            let event = EventId { end_ns: event.end_ns() + origin_ns, tid: def.tid.0 };
+            let t_ns = call.t_ns + origin_ns;
+            self.resolution.hits.push(Hit { rule: at, ordinal, event, t_ns, nth: *nth, draw });
         }
         Ok(())
     }
@@ -209,12 +254,29 @@ impl Resolver<'_> {
     }
 }
 
+/// The names of a task.
+struct Names<'a> {
+    thread: &'a [u8],
+    process: &'a [u8],
+}
+
+impl<'a> Names<'a> {
+    fn of(trace: &'a Trace, processes: &FxHashMap<Tgid, TaskId>, task: TaskId) -> Self {
+        let name = |task: TaskId| trace.str(trace.task(task).comm);
+        Self { thread: name(task), process: name(*processes.get(&trace.task(task).tgid).unwrap_or(&task)) }
+    }
+
+    fn role(&self) -> String {
+        roles::of_thread(&lossy(self.process), &lossy(self.thread))
+    }
+}
+
 impl Seen {
     fn fits(
         &mut self,
         rule: &Rule,
         trace: &Trace,
-        processes: &FxHashMap<Tgid, TaskId>,
+        names: &Names<'_>,
         call: &Syscall,
         sc: Call,
         peer: Option<&SockAddr>,
@@ -222,11 +284,8 @@ impl Seen {
         let matching = &rule.matching;
         self.calls += 1;
         if let Some(role) = &matching.role {
-            let def = trace.task(call.task);
-            let name = |task: TaskId| trace.str(trace.task(task).comm);
-            let (thread, process) = (name(call.task), name(*processes.get(&def.tgid).unwrap_or(&call.task)));
-            let both = roles::of_thread(&lossy(process), &lossy(thread));
-            if ![thread, process, both.as_bytes()].iter().any(|name| role.fits(name)) {
+            let both = names.role();
+            if ![names.thread, names.process, both.as_bytes()].iter().any(|name| role.fits(name)) {
                 remember(&mut self.roles, &both);
                 return false;
             }
@@ -267,7 +326,11 @@ impl Seen {
             let by_number = predicate.arg.strip_prefix("arg").and_then(|digit| digit.parse().ok());
             let at = names.iter().position(|(name, _)| *name == predicate.arg).or(by_number);
             let kept = at.filter(|at| *at < call.args.len() && call.args_mask & 1 << at != 0);
-            kept.is_some_and(|at| predicate.comparison.holds(call.args[at] as i64, predicate.value))
+            kept.is_some_and(|at| {
+                let is_open = matches!(names.get(at), Some((_, Kind::OpenFlags)));
+                let value = if is_open { open_flags(call.args[at], call.sysno.abi) } else { call.args[at] };
+                predicate.comparison.holds(value.cast_signed(), predicate.value)
+            })
         });
         self.with_args += u64::from(holds);
         holds
@@ -309,7 +372,7 @@ impl Seen {
         }
         match rule.when.nth {
             Some(Nth { first, .. }) => {
-                format!("{} calls match, and no thread makes one of them {first} times", resolved.eligible)
+                format!("{} calls match, and no task makes one of them {first} times", resolved.eligible)
             }
             None => format!("{} calls match, and chance chose none of them", resolved.eligible),
         }
@@ -354,7 +417,7 @@ fn is_hit(rule: &Rule, nth: u64, draw: u64) -> bool {
 }
 
 /// Chance that everybody who asks again gets again: `SplitMix64` over what it depends on.
-fn draw(seed: u64, rule: &str, tid: u32, sysno: Sysno, nth: u64) -> u64 {
+fn draw(seed: u64, rule: &str, role: &str, rank: u32, sysno: Sysno, nth: u64) -> u64 {
     let mix = |mut word: u64| {
         word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
         word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -362,6 +425,7 @@ fn draw(seed: u64, rule: &str, tid: u32, sysno: Sysno, nth: u64) -> u64 {
         word ^ word >> 31
     };
     let name = syscalls::name(sysno).unwrap_or_default();
-    let words = rule.bytes().chain(name.bytes()).map(u64::from).chain([u64::from(tid), nth]);
+    let names = rule.bytes().chain(name.bytes()).chain(role.bytes());
+    let words = names.map(u64::from).chain([u64::from(rank), nth]);
     mix(words.fold(mix(seed), |state, word| mix(state ^ word)))
 }

@@ -128,7 +128,9 @@ impl Attempts {
                 let failed = &mut attempt.failed[at].1;
                 failed.add(seen.end_ns(), seen.actor, ok);
                 failed.changes |= changes(seen);
-                failed.filtered += u64::from(seen.s.flags.contains(SyscallFlags::FILTERED));
+                let injected = seen.s.flags.contains(SyscallFlags::INJECTED);
+                failed.injected += u64::from(injected);
+                failed.filtered += u64::from(!injected && seen.s.flags.contains(SyscallFlags::FILTERED));
                 failed.emulated += u64::from(seen.s.flags.contains(SyscallFlags::EMULATED));
             }
         }
@@ -207,6 +209,7 @@ impl Group {
         sum.count += failed.count;
         sum.ok_before += failed.ok_before;
         sum.ok_at_last += failed.ok_at_last;
+        sum.injected += failed.injected;
         sum.filtered += failed.filtered;
         sum.emulated += failed.emulated;
         sum.burst = sum.burst.max(failed.burst);
@@ -378,8 +381,17 @@ pub(crate) fn meaning(errno: u16) -> Option<&'static str> {
     })
 }
 
-/// Successes before, among and after failures.
+/// Successes before, among and after failures; and how many of these were ctrace's doing.
 pub(super) fn around(failed: &Failed, ok: u64) -> String {
+    let injected = match failed.injected {
+        0 => String::new(),
+        n if n == failed.count => "; a fault plan injected it".to_owned(),
+        n => format!("; a fault plan injected {}", count(n)),
+    };
+    format!("{}{injected}", successes(failed, ok))
+}
+
+fn successes(failed: &Failed, ok: u64) -> String {
     let (before, after) = (failed.ok_before, ok.saturating_sub(failed.ok_at_last));
     let during = failed.ok_at_last.saturating_sub(before);
     match (before, during, after) {

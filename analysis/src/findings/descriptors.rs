@@ -80,8 +80,9 @@ impl Descriptors {
     }
 
     pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
-        // An error that a filter gives tells nothing of the table.
-        if seen.s.flags.contains(SyscallFlags::FILTERED) {
+        // An error that a filter gives tells nothing of the table; one that is injected stands for what it says.
+        let injected = seen.s.flags.contains(SyscallFlags::INJECTED);
+        if seen.s.flags.contains(SyscallFlags::FILTERED) && !injected {
             return;
         }
         let (call, s) = (seen.call, seen.s);
@@ -103,6 +104,7 @@ impl Descriptors {
                 (table.failing, table.tid) = (Some((call, place, errno)), seen.actor.tid);
             }
             table.limited.add(seen.end_ns(), seen.actor, ok);
+            table.limited.injected += u64::from(injected);
         }
         for effect in effects {
             match effect {

@@ -54,7 +54,8 @@ impl Lacks {
     pub(super) fn call(&mut self, seen: &Seen<'_>, places: &mut Places, words: &(impl Dictionary + ?Sized)) {
         let family = seen.call.row().family;
         let about_files = matches!(family, Family::Open | Family::Exec | Family::Path);
-        let filtered = seen.s.flags.contains(SyscallFlags::FILTERED);
+        let flags = seen.s.flags;
+        let filtered = flags.contains(SyscallFlags::FILTERED) && !flags.contains(SyscallFlags::INJECTED);
         let Some(errno) = seen.s.errno().map(|e| e as u16) else {
             if about_files {
                 self.found(seen, places, words);

@@ -172,6 +172,8 @@ pub(super) struct Failed {
     /// Answered by a seccomp filter; of those, by a replay's sandbox.
     pub(super) filtered: u64,
     pub(super) emulated: u64,
+    /// Injected by ctrace.
+    pub(super) injected: u64,
     /// Some were to make or change something.
     pub(super) changes: bool,
     /// The thread of the first.

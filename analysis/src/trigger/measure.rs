@@ -75,6 +75,11 @@ pub(super) struct Condition {
 }
 
 impl Condition {
+    /// Holds from now on where it did not.
+    pub(super) fn negate(&mut self) {
+        self.comparison = self.comparison.negated();
+    }
+
     pub(super) fn new(
         text: String,
         measure: Measure,

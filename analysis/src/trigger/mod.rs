@@ -154,6 +154,22 @@ impl Trigger {
         })
     }
 
+    /// Parses an expression that is to hold all the time, a *steady state*: the trigger fires when it does not hold.
+    ///
+    /// A condition of which nothing is known, as a percentile of calls that are not made, does not fail.
+    ///
+    /// # Errors
+    /// When it is none: where, and what could stand there.
+    pub fn parse_steady(text: &str) -> Result<Self, TriggerError> {
+        let mut trigger = Self::parse(text)?;
+        if !trigger.root.negate() {
+            let what = "a steady state holds all the time: leave out `for`".to_owned();
+            return Err(TriggerError { text: trigger.text, column: 1, what });
+        }
+        trigger.conditions.iter_mut().for_each(Condition::negate);
+        Ok(trigger)
+    }
+
     /// With other rules for arming again.
     #[must_use]
     pub fn with_rearm(mut self, rearm: Rearm) -> Self {
@@ -328,6 +344,20 @@ fn blamed(conditions: &[Condition]) -> Vec<String> {
 }
 
 impl Node {
+    /// Holds from now on where it did not, once its conditions are negated too (De Morgan). False: it cannot.
+    fn negate(&mut self) -> bool {
+        let nodes = match self {
+            Self::Is(_) => return true,
+            Self::For { .. } => return false,
+            Self::All(nodes) | Self::Any(nodes) => std::mem::take(nodes),
+        };
+        let was_all = matches!(self, Self::All(_));
+        let mut nodes = nodes;
+        let all = nodes.iter_mut().all(Self::negate);
+        *self = if was_all { Self::Any(nodes) } else { Self::All(nodes) };
+        all
+    }
+
     /// Whether it holds by what one culprit did alone.
     fn holds_for(&self, conditions: &[Condition], key: &str, now_ns: u64) -> bool {
         match self {

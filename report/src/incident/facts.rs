@@ -172,6 +172,9 @@ fn what_and_when(incident: &Incident, traced: &Traced) -> Vec<Fact> {
     if let Some(of) = header.host.facts.get(REPLAY_OF) {
         facts.push(replay_of(incident, traced, of));
     }
+    for rule in ctrace_analysis::faults::told(header) {
+        facts.push(fact(Tone::Care, "fault", words::sentence(&rule)));
+    }
     // Of the recording it is the same.
     if let Some(first) = incident.traces.first()
         && first.trace.header().host.hostname != header.host.hostname

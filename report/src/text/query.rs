@@ -259,6 +259,7 @@ fn failed_connection(event: &Event) -> Option<Connected> {
         error: Some(*error),
         waited: true,
         gave_up: false,
+        injected: false,
     })
 }
 

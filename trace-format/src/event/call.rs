@@ -69,6 +69,11 @@ impl SyscallFlags {
     /// The filter was that of a replay's sandbox, which gave the recorded answer; also has [`Self::FILTERED`].
     pub const EMULATED: Self = Self(1 << 6);
 
+    /// Whether a seccomp filter of the workload's own answered: neither that of a replay's sandbox, which gives the recorded
+    /// answer, nor a fault that ctrace injected.
+    pub const fn is_denied(self) -> bool {
+        self.contains(Self::FILTERED) && !self.contains(Self::EMULATED) && !self.contains(Self::INJECTED)
+    }
     /// Whether all bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -36,13 +36,19 @@ macro_rules! numbers {
 }
 use numbers;
 
+const ALL: [&[(&str, u32)]; 4] = [file::NUMBERS, memory::NUMBERS, net::NUMBERS, task::NUMBERS];
+
 /// The number of a name in the kernel's headers, where it is one of those that are listed here.
 pub fn number(name: &[u8]) -> Option<u32> {
     static BY_NAME: LazyLock<FxHashMap<&[u8], u32>> = LazyLock::new(|| {
-        let all = [file::NUMBERS, memory::NUMBERS, net::NUMBERS, task::NUMBERS];
-        all.into_iter().flatten().map(|(name, number)| (name.as_bytes(), *number)).collect()
+        ALL.into_iter().flatten().map(|(name, number)| (name.as_bytes(), *number)).collect()
     });
     BY_NAME.get(name).copied()
+}
+
+/// The names that [`number`] knows.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.into_iter().flatten().map(|(name, _)| *name)
 }
 
 /// The descriptor that stands for the current directory.

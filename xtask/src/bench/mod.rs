@@ -57,6 +57,9 @@ enum What {
     /// The red button: one recorded program, whose replays are aborted by everything that can. Needs root. Ends with 1 when a goal
     /// is missed.
     Button(button::Args),
+    /// Faults: real programs, recorded once and replayed with twelve rules each; the predicted calls against those that
+    /// failed. Needs root, installs Debian packages. Ends with 1 when a goal is missed.
+    Faults(replay::faults::Args),
     /// The loop that is recorded (started by `record`).
     #[command(hide = true)]
     Loop(workload::Work),
@@ -194,6 +197,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Read(args) => read::run(args),
         What::Page(args) => page::run(args),
         What::Button(args) => button::run(args),
+        What::Faults(args) => replay::faults::run(args),
         What::Again(args) => replay::again::run(args),
         What::Replay(args) => replay::run(args),
     }

@@ -225,23 +225,17 @@ impl Programs {
     pub(crate) fn build() -> Result<Self> {
         let mut this = Self { tests: Vec::new(), files: Vec::new() };
         let root = crate::root();
-        for args in [
-            ["test", "--no-run", "--package", "ctrace-recorder"].as_slice(),
-            &["build", "--package", "ctrace", "--bin", "ctrace"],
-        ] {
-            let output = Command::new("cargo")
-                .args(args)
-                .args(["--release", "--message-format=json-render-diagnostics"])
-                .current_dir(&root)
-                .stderr(Stdio::inherit())
-                .output()
-                .context("running cargo")?;
-            if !output.status.success() {
-                bail!("cargo {} failed", args.join(" "));
-            }
-            for line in String::from_utf8_lossy(&output.stdout).lines() {
-                this.artifact(&serde_json::from_str(line).context("reading cargo's messages")?);
-            }
+        // As a part of everything: then these are the programs that the workspace's tests have built already. Features of
+        // dependencies differ when less is built.
+        let args =
+            ["test", "--no-run", "--workspace", "--release", "--message-format=json-render-diagnostics"];
+        let output = Command::new("cargo").args(args).current_dir(&root).stderr(Stdio::inherit()).output();
+        let output = output.context("running cargo")?;
+        if !output.status.success() {
+            bail!("cargo {} failed", args.join(" "));
+        }
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            this.artifact(&serde_json::from_str(line).context("reading cargo's messages")?);
         }
         if this.tests.is_empty() {
             bail!("cargo built no test program of ctrace-recorder");
@@ -253,10 +247,19 @@ impl Programs {
         let Some(executable) = message["executable"].as_str() else { return };
         let name = message["target"]["name"].as_str().unwrap_or_default().to_owned();
         let kind = message["target"]["kind"][0].as_str().unwrap_or_default();
+        let is_test = message["profile"]["test"] == true;
+        let of = |package: &str| {
+            let manifest = message["manifest_path"].as_str().map(Path::new);
+            manifest.and_then(Path::parent) == Some(&crate::root().join(package))
+        };
+        let is_command = of("") && kind == "bin" && !is_test;
+        if !is_command && !of("recorder") {
+            return;
+        }
         // Tests look for examples beside their own folder: target/release/{deps,examples}.
-        let place = match (message["profile"]["test"].as_bool(), kind) {
-            (Some(true), "example") => return,
-            (Some(true), _) => format!("release/deps/{name}"),
+        let place = match (is_test, kind) {
+            (true, "example") => return,
+            (true, _) => format!("release/deps/{name}"),
             (_, "example") => format!("release/examples/{name}"),
             _ => format!("release/{name}"),
         };

@@ -16,7 +16,7 @@ use super::words;
 use super::{Dictionary, Facts, Finding, Seen};
 use crate::connects::{Connected, Connects};
 use ctrace_format::syscalls::{About, Call, Failing, Family, failing_on};
-use ctrace_format::{Connection, Event, FdTarget, Object, Snapshot, SockAddr, SockCookie, SyscallFlags};
+use ctrace_format::{Connection, Event, FdTarget, Object, Snapshot, SockAddr, SockCookie};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 const MAX_TARGETS: usize = 16_384;
@@ -147,12 +147,7 @@ impl Network {
         let family = seen.call.row().family;
         match family {
             // A filter answered in the kernel's place: nobody was asked.
-            Family::Connect
-                if seen.s.flags.contains(SyscallFlags::FILTERED)
-                    && !seen.s.flags.contains(SyscallFlags::EMULATED) =>
-            {
-                return Some(places.of(seen, words));
-            }
+            Family::Connect if seen.s.flags.is_denied() => return Some(places.of(seen, words)),
             Family::Connect => {
                 self.attempt(seen, places, words);
                 return None;
@@ -403,13 +398,13 @@ impl Network {
                     target.quick +=
                         u64::from(last.is_some_and(|l| connected.t_ns.saturating_sub(l) < NO_PAUSE_NS));
                 }
-                if let Some((_, failed)) = target.failed.iter_mut().find(|(e, _)| *e == errno) {
-                    failed.add(end_ns, actor, ok);
-                } else {
-                    let mut failed = Failed::default();
-                    failed.add(end_ns, actor, ok);
-                    target.failed.push((errno, failed));
-                }
+                let at = target.failed.iter().position(|(e, _)| *e == errno).unwrap_or_else(|| {
+                    target.failed.push((errno, Failed::default()));
+                    target.failed.len() - 1
+                });
+                let failed = &mut target.failed[at].1;
+                failed.add(end_ns, actor, ok);
+                failed.injected += u64::from(connected.injected);
             }
         }
     }

@@ -15,6 +15,17 @@ pub(in super::super) enum Comparison {
 }
 
 impl Comparison {
+    /// The one that holds where this does not.
+    pub(in super::super) const fn negated(self) -> Self {
+        match self {
+            Self::Greater => Self::AtMost,
+            Self::AtLeast => Self::Less,
+            Self::Less => Self::AtLeast,
+            Self::AtMost => Self::Greater,
+            Self::Equal => Self::Unequal,
+            Self::Unequal => Self::Equal,
+        }
+    }
     pub(in super::super) fn holds(self, value: f64, limit: f64) -> bool {
         match self {
             Self::Greater => value > limit,

@@ -12,7 +12,7 @@ pub use latency::{counted, slowest};
 use super::when::Zone;
 use super::{decode, units};
 use crate::{Paint, Style};
-use ctrace_analysis::{Account, CallCounts, Failed, Jump, On, Overview};
+use ctrace_analysis::{Account, CallCounts, Failed, Jump, On, Overview, faults};
 use ctrace_format::{Class, DumpReason, Header, Host, Lack, Metric, Policy, Scope, State, Trace, Window};
 use std::path::Path;
 
@@ -107,6 +107,9 @@ impl Info<'_> {
         };
         rows.add("trace", format!("{}{state}", paint.paint(Style::Bold, &self.file.display().to_string())));
         rows.add("what", decode::plain(scope(&header.scope).as_bytes()));
+        for (at, rule) in faults::told(header).iter().enumerate() {
+            rows.add(if at == 0 { "faults" } else { "" }, decode::plain(rule.as_bytes()));
+        }
         for (name, text) in containers::rows(trace, self.calls) {
             rows.add(name, decode::plain(text.as_bytes()));
         }

@@ -6,6 +6,7 @@
 
 pub(super) mod again;
 mod corpus;
+pub(super) mod faults;
 mod judge;
 mod memory;
 mod program;
