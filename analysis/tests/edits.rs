@@ -608,3 +608,24 @@ fn who_is_connected_to_a_process_that_ends_reads_the_end_and_others_are_refused(
     ];
     assert_eq!(rest, expected);
 }
+
+#[test]
+fn a_wait_for_any_child_tells_of_the_one_that_was_killed_first() {
+    let mut r = Run::new(1);
+    let (a, b, c) = (r.task(1, 1, "a"), r.task(2, 2, "b"), r.task(3, 3, "c"));
+    for (child, id) in [(b, 3), (c, 4)] {
+        r.fork(a, child);
+        r.call(a, "fork", [0; 6], id);
+    }
+    r.call(b, "getpid", [0; 6], 3);
+    r.exit(c, 7 << 8);
+    let any = [-1_i64 as u64, 0, 0, 0, 0, 0];
+    let status = |value| vec![Detail::Value { arg: 1, value }];
+    r.call_with(a, "wait4", any, 4, None, status(7 << 8));
+    r.call(a, "kill", [3, 15, 0, 0, 0, 0], 0);
+    r.exit(b, 15);
+    r.call_with(a, "wait4", any, 3, None, status(15));
+    let (seen, _, _) = changed(r, &[(2, struck(9))]);
+    let waits: Vec<Seen> = seen.into_iter().filter(|seen| seen.0 == "wait4" || seen.0 == "kill").collect();
+    assert_eq!(waits, [is("wait4", 3), is("kill", -3), is("wait4", 4)]);
+}

@@ -21,6 +21,8 @@ const SIGCHLD: u32 = 17;
 /// `ECONNREFUSED`, asm-generic/errno.h.
 pub(super) const ECONNREFUSED: i64 = -111;
 const EINPROGRESS: i64 = -115;
+/// `ESRCH`, asm-generic/errno-base.h.
+const ESRCH: i64 = -3;
 /// Tag of a descriptor that is not made.
 const NOT_MADE: u32 = 1;
 
@@ -40,9 +42,10 @@ pub(super) enum Fate {
     Gone {
         result: i64,
     },
-    /// It tells of a process that this signal ended.
+    /// It tells of the end of this child.
     Reaps {
-        signo: u32,
+        child: i64,
+        status: u64,
     },
 }
 
@@ -293,6 +296,11 @@ pub(super) struct Follower {
     /// The last child of a thread, until the call returns that made it; then the children by what it returned.
     newborn: FxHashMap<u32, Tgid>,
     children: FxHashMap<(Tgid, i64), Tgid>,
+    /// Children, by parent and what it knows them by, whose end a wait for any child told before its time: the one that it
+    /// told of in the recording, with its status.
+    put_off: FxHashMap<(Tgid, i64), (i64, u64)>,
+    /// Ids that nobody has any more.
+    reaped: FxHashSet<i64>,
     /// Listeners, by who accepts.
     listeners: FxHashMap<Tgid, FxHashSet<Generation>>,
     /// Events that come before those of these numbers.
@@ -328,6 +336,8 @@ impl Follower {
             killed: FxHashMap::default(),
             newborn: FxHashMap::default(),
             children: FxHashMap::default(),
+            put_off: FxHashMap::default(),
+            reaped: FxHashSet::default(),
             listeners: FxHashMap::default(),
             inserted: FxHashMap::default(),
             struck: FxHashSet::default(),
@@ -672,6 +682,7 @@ impl Follower {
             && call.ret > 0
             && let Some(child) = self.newborn.remove(&tid)
         {
+            self.reaped.remove(&call.ret);
             self.children.insert((tgid, call.ret), child);
         }
         if matches!(row.family, Family::Accept | Family::Listen) {
@@ -722,6 +733,33 @@ impl Follower {
         Fate::Other { result: part as i64, without: Vec::new() }
     }
 
+    /// A wait tells of a child that a signal of a fault has ended. One for any child does so as soon as there is such a child, and
+    /// the other child is told of later.
+    fn reaps(&mut self, call: &Syscall, tgid: Tgid) -> Option<Fate> {
+        const ANY: i32 = -1;
+        let status = call.details.iter().find_map(|detail| match detail {
+            Detail::Value { arg: 1, value } => Some(*value),
+            _ => None,
+        });
+        if let Some((child, status)) = self.put_off.remove(&(tgid, call.ret)) {
+            return Some(Fate::Reaps { child, status });
+        }
+        let of = |number: i64| self.children.get(&(tgid, number)).copied();
+        let told = of(call.ret).unwrap_or(Tgid(call.ret as u32));
+        if let Some(signo) = self.killed.remove(&told) {
+            self.reaped.insert(call.ret);
+            return Some(Fate::Reaps { child: call.ret, status: signo.into() });
+        }
+        let is_any = call.args[0] as i32 == ANY;
+        let is_own = |number: &i64| of(*number).is_some_and(|child| self.killed.contains_key(&child));
+        let own = self.children.keys().filter(|(parent, _)| *parent == tgid).map(|(_, number)| *number);
+        let first = own.filter(is_own).min().filter(|_| is_any)?;
+        let signo = self.killed.remove(&of(first)?)?;
+        self.reaped.insert(first);
+        self.put_off.insert((tgid, first), (call.ret, status.unwrap_or(0)));
+        Some(Fate::Reaps { child: first, status: signo.into() })
+    }
+
     /// What a call finds whose other end is gone; and a wait, whose child is.
     fn hung_up(
         &mut self,
@@ -734,13 +772,9 @@ impl Follower {
     ) -> Fate {
         let row = sc.row();
         match row.family {
-            Family::Wait if call.ret > 0 => {
-                let by_number = Tgid(call.ret as u32);
-                let child = self.children.get(&(tgid, call.ret)).copied().unwrap_or(by_number);
-                return match self.killed.remove(&child) {
-                    Some(signo) => Fate::Reaps { signo },
-                    None => fate,
-                };
+            Family::Wait if call.ret > 0 => return self.reaps(call, tgid).unwrap_or(fate),
+            Family::Kill if call.ret == 0 && self.reaped.contains(&i64::from(call.args[0] as i32)) => {
+                return Fate::Gone { result: ESRCH };
             }
             Family::Connect if call.ret == 0 || call.ret == EINPROGRESS => {
                 let own = call.details.iter().find_map(|detail| match detail {

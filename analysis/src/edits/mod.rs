@@ -176,7 +176,9 @@ impl Edits {
             Fate::Other { result, without } => Less { result: Some(result), without, ..Less::default() },
             Fate::Refused => Less { result: Some(follow::ECONNREFUSED), is_given: true, ..Less::default() },
             Fate::Gone { result } => Less { result: Some(result), is_given: true, ..Less::default() },
-            Fate::Reaps { signo } => Less { status: Some(u64::from(signo)), ..Less::default() },
+            Fate::Reaps { child, status } => {
+                Less { result: Some(child), status: Some(status), ..Less::default() }
+            }
             Fate::Stays | Fate::Absent => {
                 self.less.remove(&ordinal);
                 return;
