@@ -4,7 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use anyhow::Context as _;
 use ctrace_analysis::edits::{Edits, Injection};
-use ctrace_analysis::faults::{Delay, MAX_BYTES, Plan, Resolution, ResolveError};
+use ctrace_analysis::faults::{Delay, MAX_BYTES, Phase, Plan, Resolution, ResolveError};
 use ctrace_analysis::{FAULTS, REPLAY_OF};
 use ctrace_format::{Filter, Header, ReadError, Trace};
 use std::collections::BTreeMap;
@@ -68,9 +68,15 @@ fn injections(plan: &Plan, resolution: &Resolution) -> Vec<Injection> {
     let mut all: BTreeMap<u64, Injection> = BTreeMap::new();
     for hit in &resolution.hits {
         let Some(rule) = plan.rules.get(hit.rule) else { continue };
-        let none = Injection { ordinal: hit.ordinal, result: None, enter_ns: 0, exit_ns: 0 };
+        let none = Injection { ordinal: hit.ordinal, ..Injection::default() };
         let here = all.entry(hit.ordinal).or_insert(none);
-        here.result = here.result.or(rule.act.result);
+        if here.result.is_none() {
+            here.result = rule.act.result;
+            here.done = rule.act.phase == Phase::After;
+        }
+        let millionths = rule.act.short.map(|share| (share * 1e6) as u32);
+        here.keeps_millionths = here.keeps_millionths.or(millionths);
+        here.signal = here.signal.or(rule.act.signal);
         let at = |delay: Option<Delay>| delay.map_or(0, |delay| delay.at(hit.draw));
         here.enter_ns = here.enter_ns.saturating_add(at(rule.act.delay_enter));
         here.exit_ns = here.exit_ns.saturating_add(at(rule.act.delay_exit));

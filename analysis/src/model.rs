@@ -279,9 +279,7 @@ impl Model {
             match event {
                 Ok(event) => {
                     read = true;
-                    if let Some(event) = edits.apply(ordinal, &event) {
-                        builder.event(&event);
-                    }
+                    edits.apply(ordinal, &event).for_each(|event| builder.event(&event));
                     ordinal += 1;
                 }
                 // Nothing of it is worth a conclusion.

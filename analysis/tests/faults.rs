@@ -98,6 +98,7 @@ fn what_is_done_is_straces() {
         ),
         ("read:poke_enter=@arg2=00ff", Action { pokes: true, ..none() }),
         ("read:poke_exit=@arg1=AA,@arg2=bb", Action { pokes: true, ..none() }),
+        ("read:short=0.25", Action { short: Some(0.25), ..none() }),
         ("read:error=EIO:phase=after", Action { result: Some(-5), phase: Phase::After, ..none() }),
         (
             "read:delay_enter=5ms:jitter=1ms",

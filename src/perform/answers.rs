@@ -16,7 +16,7 @@ pub(crate) struct Answers {
     pub(crate) emulated: u64,
     /// Calls that a fault answered.
     pub(crate) injected: u64,
-    /// Calls that a fault delayed.
+    /// Calls that a fault delayed, cut short, or sent a signal with.
     pub(crate) delayed: u64,
     /// All calls that the sandbox answered, failed or not, by name.
     pub(crate) by_call: BTreeMap<String, u64>,

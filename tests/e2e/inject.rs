@@ -7,21 +7,21 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Records a command in a directory.
-fn recorded(directory: &Path, command: &[&str]) -> PathBuf {
+pub(crate) fn recorded(directory: &Path, command: &[&str]) -> PathBuf {
     let trace = directory.join("x.ctr");
     let args = ["record", "-o", trace.to_str().unwrap(), "--"].into_iter().chain(command.iter().copied());
     run(args).expect(0);
     trace
 }
 
-fn checked(trace: &Path, faults: &[&str]) -> Value {
+pub(crate) fn checked(trace: &Path, faults: &[&str]) -> Value {
     let args = ["plan", "check", trace.to_str().unwrap(), "--json", "--seed", "7"].into_iter();
     run(args.chain(faults.iter().flat_map(|fault| ["--inject", fault]))).expect(0).json()
 }
 
 /// Replays with faults. They took place as planned, nothing else deviated; a comparison of the files says so, too.
 #[track_caller]
-fn replayed(trace: &Path, faults: &[&str]) -> (Value, PathBuf) {
+pub(crate) fn replayed(trace: &Path, faults: &[&str]) -> (Value, PathBuf) {
     let plan = checked(trace, faults);
     let output = trace.with_extension("faulty.ctr");
     let args = [
@@ -44,7 +44,7 @@ fn replayed(trace: &Path, faults: &[&str]) -> (Value, PathBuf) {
     (outcome, output)
 }
 
-const CLIENTS: &str = r"
+pub(crate) const CLIENTS: &str = r"
 import socket, threading, time
 s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(16)
 def serve():
@@ -207,9 +207,10 @@ fn faults_that_hit_nothing_or_cannot_be_done_are_said_before_anything_runs() {
         ("openat:error=EIO:path=/nowhere", "they are about /"),
         ("connect:error=EIO:when=500", "20 calls match, and no task makes one of them 500 times"),
         ("connect:error=EIO:arg=fd>100000", "none of 20 such calls has these arguments"),
-        ("connect:signal=TERM", "cannot send signals"),
-        ("read:retval=42", "with errors and with 0 only"),
-        ("accept4:error=EMFILE", "let its connect fail instead"),
+        ("connect:signal=STOP", "cannot stop a process"),
+        ("read:retval=0x40000000", "results from -4095 to 1073741823 only"),
+        ("connect:error=EIO:phase=after", "nobody to use it"),
+        ("close:short=0.5", "moves no bytes"),
     ] {
         let check = run(["plan", "check", path, "--inject", fault]).expect(3);
         assert!(check.stdout.contains(words), "{fault}: {}", check.stdout);

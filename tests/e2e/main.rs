@@ -4,6 +4,7 @@
 //! those lines.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail, and says why it is skipped")]
 
+mod acts;
 mod answered;
 mod bad_input;
 mod bundle;

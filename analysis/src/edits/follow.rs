@@ -1,7 +1,11 @@
 //! Follows the calls that are made to fail: finds the events that depend on them.
 
+use super::Injection;
+use super::acts::{Strike, Struck, Way, reset, way};
+use super::hangups::{Finds, Hangups};
+use super::lives::{Effect, Lives};
 use super::ready::Ready;
-use crate::fds::{Change, FdTracker, Said, SocketEffect, socket_effect};
+use crate::fds::{Change, FdTracker, Generation, Said, SocketEffect, socket_effect};
 use ctrace_format::syscalls::{Call, Family, Kind};
 use ctrace_format::{
     Connection, ConnectionKind, Detail, Event, Known, Object, Process, ProcessKind, Signal, Snapshot,
@@ -12,7 +16,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 /// include/linux/net.h.
 const SOCK_STREAM: u16 = 1;
 /// asm-generic/signal.h.
+const SIGPIPE: u32 = 13;
 const SIGCHLD: u32 = 17;
+/// `ECONNREFUSED`, asm-generic/errno.h.
+pub(super) const ECONNREFUSED: i64 = -111;
+const EINPROGRESS: i64 = -115;
+/// `ESRCH`, asm-generic/errno-base.h.
+const ESRCH: i64 = -3;
 /// Tag of a descriptor that is not made.
 const NOT_MADE: u32 = 1;
 
@@ -25,6 +35,17 @@ pub(super) enum Fate {
     Other {
         result: i64,
         without: Vec<u64>,
+    },
+    /// It connects to nobody.
+    Refused,
+    /// Its other end is gone: it has this result, whenever that comes about.
+    Gone {
+        result: i64,
+    },
+    /// It tells of the end of this child.
+    Reaps {
+        child: i64,
+        status: u64,
     },
 }
 
@@ -48,6 +69,101 @@ pub(super) struct Foreseen {
     made: FxHashSet<SockCookie>,
     /// Calls that would have made a task, or executed a program: by thread, from when to when.
     lives: FxHashMap<u32, Vec<(u64, u64)>>,
+    /// Processes that end by a signal of a fault, in the order of time.
+    deaths: Vec<Death>,
+    /// Who accepts the connections of these addresses.
+    acceptors: FxHashMap<SockAddr, Tgid>,
+}
+
+/// The end of a process by a signal of a fault.
+#[derive(Debug, Clone, Copy)]
+struct Death {
+    /// The call that it comes with.
+    ordinal: u64,
+    struck: Struck,
+    signo: u32,
+    /// It was sent before, and held back.
+    was_sent: bool,
+}
+
+/// What is found out by going through a recording once.
+#[derive(Debug)]
+pub(super) struct Scout {
+    found: Foreseen,
+    lives: Lives,
+    /// Calls with signals that are held back, by thread and signal.
+    held: FxHashMap<(u32, u32), u64>,
+}
+
+impl Scout {
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
+        Self { found: Foreseen::default(), lives: Lives::new(snapshot), held: FxHashMap::default() }
+    }
+
+    /// Takes the next event, and its fault.
+    pub(super) fn event(
+        &mut self,
+        ordinal: u64,
+        event: &Event,
+        injection: Option<&Injection>,
+        words: &(impl Known + ?Sized),
+    ) {
+        self.found.connection(event);
+        let freed = self.lives.event(event, words);
+        let Event::Syscall(call) = event else { return };
+        if call.flags.contains(SyscallFlags::ENGINE) {
+            return;
+        }
+        let sc = Call::of(call.sysno);
+        let fault = injection.map(|injection| way(injection, sc, call));
+        if matches!(fault, Some(Way::Instead(_))) {
+            self.found.note(event, words);
+        } else {
+            self.found.connect(event, true, words);
+        }
+        let Some(def) = words.task_def(call.task) else { return };
+        let (tid, tgid) = (def.tid, def.tgid);
+        if sc.row().family == Family::Accept
+            && let Some(client) = client(call)
+        {
+            self.found.acceptors.insert(client.clone(), tgid);
+        }
+        let struck = |t_ns| Struck { t_ns, task: call.task, tid, tgid, sysno: call.sysno };
+        if let Some(signo) = freed
+            && let Some(ordinal) = self.held.remove(&(tid.0, signo))
+            && self.lives.strike(tid.0, tgid, signo) == Effect::Ends
+        {
+            // Once the call is over.
+            let struck = struck(event.end_ns().saturating_add(1));
+            self.found.deaths.push(Death { ordinal, struck, signo, was_sent: true });
+        }
+        if let Some(signo) = injection.and_then(|injection| injection.signal) {
+            match self.lives.strike(tid.0, tgid, signo) {
+                Effect::Ends => {
+                    let struck = struck(call.t_ns);
+                    self.found.deaths.push(Death { ordinal, struck, signo, was_sent: false });
+                }
+                Effect::Handled => {}
+                Effect::None => {
+                    self.held.entry((tid.0, signo)).or_insert(ordinal);
+                }
+            }
+        }
+    }
+
+    /// What was found.
+    pub(super) fn finish(mut self) -> Foreseen {
+        self.found.deaths.sort_by_key(|death| death.struck.t_ns);
+        self.found
+    }
+}
+
+/// The address of who is accepted.
+fn client(call: &Syscall) -> Option<&SockAddr> {
+    call.details.iter().find_map(|detail| match detail {
+        Detail::Addr { addr, .. } => Some(addr),
+        _ => None,
+    })
 }
 
 impl Foreseen {
@@ -61,7 +177,7 @@ impl Foreseen {
     }
 
     /// A call that is made to fail.
-    pub(super) fn note(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
+    fn note(&mut self, event: &Event, words: &(impl Known + ?Sized)) {
         let Event::Syscall(call) = event else { return };
         match Call::of(call.sysno).row().family {
             Family::Connect => self.connect(event, false, words),
@@ -75,7 +191,7 @@ impl Foreseen {
     }
 
     /// A call that began a connection, or told of one that had begun: it does, or it does not any more.
-    pub(super) fn connect(&mut self, event: &Event, is_made: bool, words: &(impl Known + ?Sized)) {
+    fn connect(&mut self, event: &Event, is_made: bool, words: &(impl Known + ?Sized)) {
         let Some((call, cookie)) = connecting(event, words) else { return };
         if is_made {
             if !self.connects.contains_key(&cookie) {
@@ -128,7 +244,7 @@ fn connecting<'e>(event: &'e Event, words: &(impl Known + ?Sized)) -> Option<(&'
 
 /// One direction of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Stream {
+pub(super) enum Stream {
     Pipe(u64),
     /// From an address to an address.
     Socket(SockAddr, SockAddr),
@@ -143,6 +259,11 @@ pub(super) struct Follower {
     unconnected: FxHashSet<SockCookie>,
     /// Both ends of connections: one's own, the other.
     ends: FxHashMap<SockCookie, (SockAddr, SockAddr)>,
+    /// The sockets that have them.
+    by_ends: FxHashMap<(SockAddr, SockAddr), SockCookie>,
+    /// Connections that were dropped when they were accepted, as those who made them know them: they are reset when those have
+    /// sent anything.
+    dropped: FxHashSet<(SockAddr, SockAddr)>,
     /// Threads that are not made, and the processes that would have made them.
     unborn: FxHashMap<u32, Tgid>,
     /// Processes to which the deaths of such children are not told, and how many.
@@ -162,6 +283,30 @@ pub(super) struct Follower {
     /// Threads in a handler of such a signal.
     handling: FxHashSet<u32>,
     ready: Ready,
+    lives: Lives,
+    hangups: Hangups,
+    /// How many of the foreseen deaths have come.
+    fallen: usize,
+    /// Processes that a signal has ended, until their recorded ends.
+    dead: FxHashSet<Tgid>,
+    /// Of those, the ones of whom nobody else has the listeners.
+    deaf: FxHashSet<Tgid>,
+    /// Those who have not been reaped, and the signals.
+    killed: FxHashMap<Tgid, u32>,
+    /// The last child of a thread, until the call returns that made it; then the children by what it returned.
+    newborn: FxHashMap<u32, Tgid>,
+    children: FxHashMap<(Tgid, i64), Tgid>,
+    /// Children, by parent and what it knows them by, whose end a wait for any child told before its time: the one that it
+    /// told of in the recording, with its status.
+    put_off: FxHashMap<(Tgid, i64), (i64, u64)>,
+    /// Ids that nobody has any more.
+    reaped: FxHashSet<i64>,
+    /// Listeners, by who accepts.
+    listeners: FxHashMap<Tgid, FxHashSet<Generation>>,
+    /// Events that come before those of these numbers.
+    pub(super) inserted: FxHashMap<u64, Vec<Event>>,
+    /// Calls whose process was ended by the signal that came with them.
+    pub(super) struck: FxHashSet<u64>,
 }
 
 impl Follower {
@@ -171,6 +316,8 @@ impl Follower {
             fds: FdTracker::new(snapshot),
             unconnected: FxHashSet::default(),
             ends: FxHashMap::default(),
+            by_ends: FxHashMap::default(),
+            dropped: FxHashSet::default(),
             unborn: FxHashMap::default(),
             unmourned: FxHashMap::default(),
             unknown_pids: FxHashSet::default(),
@@ -181,34 +328,144 @@ impl Follower {
             unsent: FxHashMap::default(),
             handling: FxHashSet::default(),
             ready: Ready::default(),
+            lives: Lives::new(snapshot),
+            hangups: Hangups::default(),
+            fallen: 0,
+            dead: FxHashSet::default(),
+            deaf: FxHashSet::default(),
+            killed: FxHashMap::default(),
+            newborn: FxHashMap::default(),
+            children: FxHashMap::default(),
+            put_off: FxHashMap::default(),
+            reaped: FxHashSet::default(),
+            listeners: FxHashMap::default(),
+            inserted: FxHashMap::default(),
+            struck: FxHashSet::default(),
         }
     }
 
-    /// Takes the next event; `fails`: it is a call that is made to fail. `revise` is told the new fate of an
-    /// earlier event.
+    /// Takes the next event, and its fault. `revise` is told the new fate of an earlier event.
     pub(super) fn event(
         &mut self,
         ordinal: u64,
         event: &Event,
-        fails: bool,
+        injection: Option<&Injection>,
         words: &(impl Known + ?Sized),
         revise: &mut dyn FnMut(Decided),
     ) -> Fate {
+        while let Some(death) = self.foreseen.deaths.get(self.fallen).copied()
+            && death.struck.t_ns <= event.end_ns()
+        {
+            self.fallen += 1;
+            self.falls(ordinal, death);
+        }
         let task = event.task().and_then(|task| words.task_def(task)).map(|def| (def.tid.0, def.tgid));
-        let is_unborn = task.is_some_and(|(tid, _)| self.unborn.contains_key(&tid));
+        let is_unborn =
+            task.is_some_and(|(tid, tgid)| self.unborn.contains_key(&tid) || self.dead.contains(&tgid));
+        let freed = if is_unborn { None } else { self.lives.event(event, words) };
         match event {
             Event::Syscall(call) => {
                 let Some((_, tgid)) = task else { return Fate::Stays };
                 if call.flags.contains(SyscallFlags::ENGINE) {
                     return Fate::Stays;
                 }
-                self.call(ordinal, call, tgid, fails, is_unborn, words, revise)
+                if let Some(signo) = freed {
+                    self.takes(ordinal + 1, call, tgid, signo, words);
+                }
+                self.call(ordinal, call, tgid, injection, is_unborn, words, revise)
             }
             Event::Process(process) => self.process(process, is_unborn, words),
             Event::Connection(connection) => self.connection(connection, is_unborn),
             Event::Signal(signal) => absent_if(is_unborn || self.signal(signal, words)),
             _ => absent_if(is_unborn),
         }
+    }
+
+    /// A process ends by a signal that comes with a call.
+    fn falls(&mut self, before: u64, death: Death) {
+        let Death { ordinal, struck, signo, was_sent } = death;
+        let is_there = !self.dead.contains(&struck.tgid)
+            && !self.unborn.contains_key(&struck.tid.0)
+            && !self.unexecuted.contains(&struck.tgid);
+        if !is_there {
+            return;
+        }
+        if !was_sent {
+            self.struck.insert(ordinal);
+            let sends = struck.sends(Strike { signo, counts: true, kills: true });
+            self.inserted.entry(before).or_default().extend(sends);
+        }
+        self.dies(before, struck, signo);
+    }
+
+    /// A process is ended by a signal.
+    fn dies(&mut self, before: u64, struck: Struck, signo: u32) {
+        let tgid = struck.tgid;
+        let others = self.lives.threads(tgid).filter(|(tid, _)| *tid != struck.tid.0);
+        let mut ends: Vec<Event> = others.map(|(_, task)| struck.ends(task, signo, false)).collect();
+        ends.push(struck.ends(struck.task, signo, true));
+        self.inserted.entry(before).or_default().extend(ends);
+        let gone = self.fds.only_of(tgid);
+        let listeners = self.listeners.remove(&tgid).unwrap_or_default();
+        if listeners.iter().all(|listener| gone.iter().any(|it| it.generation == *listener)) {
+            self.deaf.insert(tgid);
+        }
+        let ends = &self.ends;
+        let reset = self.hangups.close(&gone, |cookie| ends.get(&cookie).cloned());
+        for ends in reset {
+            self.resets(before, struck.t_ns, &ends);
+        }
+        self.fds.exit(tgid);
+        self.dead.insert(tgid);
+        self.killed.insert(tgid, signo);
+    }
+
+    /// A connection is reset by one of its ends.
+    fn resets(&mut self, before: u64, t_ns: u64, ends: &(SockAddr, SockAddr)) {
+        let others = (ends.1.clone(), ends.0.clone());
+        let events = self.inserted.entry(before).or_default();
+        for (ends, sent) in [(ends, true), (&others, false)] {
+            events.extend(self.by_ends.get(ends).map(|cookie| reset(t_ns, *cookie, ends, sent)));
+        }
+    }
+
+    /// A task takes a signal after a call, whatever that does to it.
+    fn takes(&mut self, before: u64, call: &Syscall, tgid: Tgid, signo: u32, words: &(impl Known + ?Sized)) {
+        let Some(def) = words.task_def(call.task) else { return };
+        let t_ns = call.t_ns.saturating_add(call.duration_ns);
+        let struck = Struck { t_ns, task: call.task, tid: def.tid, tgid, sysno: call.sysno };
+        match self.lives.strike(def.tid.0, tgid, signo) {
+            Effect::Ends if signo == SIGPIPE => {
+                self.inserted.entry(before).or_default().push(struck.signal(signo, false));
+                self.dies(before, struck, signo);
+            }
+            // Foreseen.
+            Effect::Ends | Effect::None => {}
+            Effect::Handled => {
+                let handles = struck.handles(signo);
+                self.inserted.entry(before).or_default().extend(handles);
+            }
+        }
+    }
+
+    /// A signal comes with a call, and does not end the process.
+    fn struck(
+        &mut self,
+        ordinal: u64,
+        call: &Syscall,
+        tgid: Tgid,
+        injection: &Injection,
+        words: &(impl Known + ?Sized),
+    ) {
+        let (Some(signo), Some(def)) = (injection.signal, words.task_def(call.task)) else { return };
+        let struck = Struck { t_ns: call.t_ns, task: call.task, tid: def.tid, tgid, sysno: call.sysno };
+        let delays = injection.enter_ns > 0 || injection.exit_ns > 0;
+        let counts = injection.result.is_none() && injection.keeps_millionths.is_none() && !delays;
+        let mut events = struck.sends(Strike { signo, counts, kills: false });
+        if self.lives.strike(def.tid.0, tgid, signo) == Effect::Handled {
+            events.extend(struck.handles(signo));
+        }
+        self.inserted.entry(ordinal).or_default().extend(events);
     }
 
     /// Whether a signal is not sent, or not delivered for that.
@@ -226,8 +483,9 @@ impl Follower {
                         any
                     })
             };
-            let is_unsent =
-                sender.is_some_and(|sender| self.unborn.contains_key(&sender.tid.0)) || tells_of_unborn();
+            let is_unsent = sender
+                .is_some_and(|by| self.unborn.contains_key(&by.tid.0) || self.dead.contains(&by.tgid))
+                || tells_of_unborn();
             if is_unsent {
                 *self.unsent.entry(key).or_default() += 1;
             }
@@ -259,6 +517,8 @@ impl Follower {
                 let Some(child) = words.task_def(child) else { return Fate::Stays };
                 if child.tid.0 == child.tgid.0 {
                     self.fds.fork(tgid, child.tgid);
+                    self.newborn.insert(tid, child.tgid);
+                    self.killed.remove(&child.tgid);
                 }
                 let fails =
                     is_unborn || self.unexecuted.contains(&tgid) || self.foreseen.fails(tid, process.t_ns);
@@ -281,6 +541,8 @@ impl Follower {
             ProcessKind::Exit { group_dead, .. } => {
                 if group_dead {
                     self.fds.exit(tgid);
+                    self.dead.remove(&tgid);
+                    self.deaf.remove(&tgid);
                     if let Some(parent) = self.unborn.get(&tgid.0) {
                         *self.unmourned.entry(*parent).or_default() += 1;
                     }
@@ -294,6 +556,7 @@ impl Follower {
     fn connection(&mut self, connection: &Connection, is_unborn: bool) -> Fate {
         if matches!(connection.kind, ConnectionKind::State { new: TcpState::Established, .. }) {
             let ends = (connection.local.clone(), connection.peer.clone());
+            self.by_ends.insert(ends.clone(), connection.cookie);
             self.ends.insert(connection.cookie, ends);
         }
         let begun = |since: Option<&u64>| since.is_some_and(|since| *since <= connection.t_ns);
@@ -308,12 +571,18 @@ impl Follower {
         ordinal: u64,
         call: &Syscall,
         tgid: Tgid,
-        fails: bool,
+        injection: Option<&Injection>,
         is_unborn: bool,
         words: &(impl Known + ?Sized),
         revise: &mut dyn FnMut(Decided),
     ) -> Fate {
+        if self.dead.contains(&tgid) {
+            self.moves_nothing(Call::of(call.sysno), call, words);
+            return Fate::Absent;
+        }
         let sc = Call::of(call.sysno);
+        let way = injection.map_or(Way::Made, |injection| way(injection, sc, call));
+        let fails = matches!(way, Way::Instead(_));
         // The event that tells of a new program comes before the end of the call that executed it.
         let is_the_exec = fails && sc.row().family == Family::Exec;
         let tid = words.task_def(call.task).map_or(0, |task| task.tid.0);
@@ -328,8 +597,13 @@ impl Follower {
         } else if fails {
             Fate::Stays
         } else {
-            self.less(sc, call, words)
+            let less = self.less(sc, call, words);
+            let less = self.part(sc, call, way, less, words);
+            self.hung_up(ordinal, sc, call, tgid, less, words)
         };
+        if let Some(injection) = injection.filter(|_| fate != Fate::Absent) {
+            self.struck(ordinal, call, tgid, injection, words);
+        }
         if fails {
             self.fails(sc, call, tgid, words);
         }
@@ -345,14 +619,215 @@ impl Follower {
         if fate == Fate::Absent && is_prevented {
             self.moves_nothing(sc, call, words);
         }
+        // It is made, and its caller does not know.
+        let is_closed = matches!(way, Way::After(_));
         for change in self.fds.syscall(tgid, sc, call) {
-            if let Change::Opened { fd, .. } = change
-                && not_made
-            {
-                self.fds.set_tag(tgid, fd, NOT_MADE);
+            match change {
+                Change::Opened { fd, .. } if not_made || is_closed => {
+                    self.fds.set_tag(tgid, fd, NOT_MADE);
+                }
+                Change::Closed { last_in_table: true, .. } if !not_made && sc == Call::Close => {
+                    self.leaves_unread(ordinal + 1, call, words);
+                }
+                _ => {}
             }
         }
+        if is_closed && sc.row().family == Family::Accept {
+            self.drops(ordinal + 1, call);
+        }
+        if !not_made {
+            self.took_place(ordinal + 1, sc, call, tgid, tid, &fate, words);
+        }
         fate
+    }
+
+    /// A connection that is closed with bytes in it that a fault has left there is reset (`tcp_close`, net/ipv4/tcp.c).
+    fn leaves_unread(&mut self, before: u64, call: &Syscall, words: &(impl Known + ?Sized)) {
+        let cookie = call.object.and_then(|object| words.cookie(object));
+        let Some((own, other)) = cookie.and_then(|cookie| self.ends.get(&cookie)).cloned() else { return };
+        if self.unread.contains_key(&Stream::Socket(other.clone(), own.clone())) {
+            self.resets(before, call.t_ns.saturating_add(call.duration_ns), &(own, other));
+        }
+    }
+
+    /// A connection is dropped when it is accepted.
+    fn drops(&mut self, before: u64, call: &Syscall) {
+        let Some(client) = client(call) else { return };
+        let Some(ends) = self.by_ends.keys().find(|(_, other)| other == client).cloned() else { return };
+        let theirs = (ends.1.clone(), ends.0.clone());
+        if self.hangups.has_sent(&Stream::Socket(theirs.0.clone(), theirs.1.clone())) {
+            self.resets(before, call.t_ns.saturating_add(call.duration_ns), &ends);
+        } else {
+            self.dropped.insert(theirs);
+        }
+    }
+
+    /// Keeps what is needed should a process end.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the call, who made it, what becomes of it, what is known of it"
+    )]
+    fn took_place(
+        &mut self,
+        before: u64,
+        sc: Call,
+        call: &Syscall,
+        tgid: Tgid,
+        tid: u32,
+        fate: &Fate,
+        words: &(impl Known + ?Sized),
+    ) {
+        let row = sc.row();
+        if row.family == Family::Clone
+            && call.ret > 0
+            && let Some(child) = self.newborn.remove(&tid)
+        {
+            self.reaped.remove(&call.ret);
+            self.children.insert((tgid, call.ret), child);
+        }
+        if matches!(row.family, Family::Accept | Family::Listen) {
+            let listener = self.fds.get(tgid, call.args[0] as i32).map(|it| it.generation);
+            self.listeners.entry(tgid).or_default().extend(listener);
+        }
+        self.hangups.note(tgid, sc, call, &self.fds, words);
+        let moved = match fate {
+            Fate::Other { result, .. } => *result,
+            _ => call.moved() as i64,
+        };
+        if moved <= 0 || call.flags.contains(SyscallFlags::NO_EXIT) {
+            return;
+        }
+        if row.reads != 0
+            && let Some(stream) = self.stream(call, false, words)
+        {
+            self.hangups.moved(stream, -moved);
+        }
+        if row.writes != 0
+            && let Some(stream) = self.stream(call, true, words)
+        {
+            if let Stream::Socket(own, other) = &stream
+                && self.dropped.remove(&(own.clone(), other.clone()))
+            {
+                let t_ns = call.t_ns.saturating_add(call.duration_ns);
+                self.resets(before, t_ns, &(other.clone(), own.clone()));
+            }
+            self.hangups.moved(stream, moved);
+        }
+    }
+
+    /// A call that moves a part of its bytes leaves the others to be read, or does not write them.
+    fn part(
+        &mut self,
+        sc: Call,
+        call: &Syscall,
+        way: Way,
+        fate: Fate,
+        words: &(impl Known + ?Sized),
+    ) -> Fate {
+        let Way::Part(part) = way else { return fate };
+        if fate != Fate::Stays {
+            return fate;
+        }
+        let rest = Syscall { ret: call.ret.saturating_sub_unsigned(part), ..call.clone() };
+        self.moves_nothing(sc, &rest, words);
+        Fate::Other { result: part as i64, without: Vec::new() }
+    }
+
+    /// A wait tells of a child that a signal of a fault has ended. One for any child does so as soon as there is such a child, and
+    /// the other child is told of later.
+    fn reaps(&mut self, call: &Syscall, tgid: Tgid) -> Option<Fate> {
+        const ANY: i32 = -1;
+        let status = call.details.iter().find_map(|detail| match detail {
+            Detail::Value { arg: 1, value } => Some(*value),
+            _ => None,
+        });
+        if let Some((child, status)) = self.put_off.remove(&(tgid, call.ret)) {
+            return Some(Fate::Reaps { child, status });
+        }
+        let of = |number: i64| self.children.get(&(tgid, number)).copied();
+        let told = of(call.ret).unwrap_or(Tgid(call.ret as u32));
+        if let Some(signo) = self.killed.remove(&told) {
+            self.reaped.insert(call.ret);
+            return Some(Fate::Reaps { child: call.ret, status: signo.into() });
+        }
+        let is_any = call.args[0] as i32 == ANY;
+        let is_own = |number: &i64| of(*number).is_some_and(|child| self.killed.contains_key(&child));
+        let own = self.children.keys().filter(|(parent, _)| *parent == tgid).map(|(_, number)| *number);
+        let first = own.filter(is_own).min().filter(|_| is_any)?;
+        let signo = self.killed.remove(&of(first)?)?;
+        self.reaped.insert(first);
+        self.put_off.insert((tgid, first), (call.ret, status.unwrap_or(0)));
+        Some(Fate::Reaps { child: first, status: signo.into() })
+    }
+
+    /// What a call finds whose other end is gone; and a wait, whose child is.
+    fn hung_up(
+        &mut self,
+        ordinal: u64,
+        sc: Call,
+        call: &Syscall,
+        tgid: Tgid,
+        fate: Fate,
+        words: &(impl Known + ?Sized),
+    ) -> Fate {
+        let row = sc.row();
+        match row.family {
+            Family::Wait if call.ret > 0 => return self.reaps(call, tgid).unwrap_or(fate),
+            Family::Kill if call.ret == 0 && self.reaped.contains(&i64::from(call.args[0] as i32)) => {
+                return Fate::Gone { result: ESRCH };
+            }
+            Family::Connect if call.ret == 0 || call.ret == EINPROGRESS => {
+                let own = call.details.iter().find_map(|detail| match detail {
+                    Detail::Local { addr } => Some(addr),
+                    _ => None,
+                });
+                let acceptor = own.and_then(|own| self.foreseen.acceptors.get(own));
+                if acceptor.is_none_or(|acceptor| !self.deaf.contains(acceptor)) {
+                    return fate;
+                }
+                let cookie = call.object.and_then(|object| words.cookie(object));
+                self.unconnected.extend(cookie);
+                return Fate::Refused;
+            }
+            _ => {}
+        }
+        if self.hangups.is_empty() || fate == Fate::Absent && row.reads == 0 {
+            return fate;
+        }
+        let mut finds = Finds::Same;
+        if row.reads != 0
+            && let Some(stream) = self.stream(call, false, words)
+        {
+            let is_over = !call.flags.contains(SyscallFlags::NO_EXIT);
+            let gets = match &fate {
+                Fate::Other { result, .. } => result.unsigned_abs(),
+                Fate::Absent => 0,
+                _ if is_over => call.moved(),
+                _ => 0,
+            };
+            finds = self.hangups.reads(&stream, if is_over { call.ret } else { 0 }, gets);
+        }
+        if finds == Finds::Same
+            && row.writes != 0
+            && let Some(stream) = self.stream(call, true, words)
+        {
+            finds = self.hangups.writes(sc, call, &stream);
+            if let (Finds::First, Stream::Socket(own, other)) = (finds, &stream) {
+                let t_ns = call.t_ns.saturating_add(call.duration_ns);
+                self.resets(ordinal + 1, t_ns, &(other.clone(), own.clone()));
+            }
+        }
+        match finds {
+            Finds::Same | Finds::First => fate,
+            Finds::Known => Fate::Absent,
+            Finds::Result(result) if result == call.ret && fate == Fate::Stays => fate,
+            Finds::Result(0) => Fate::Other { result: 0, without: Vec::new() },
+            Finds::Result(result) => Fate::Gone { result },
+            Finds::Broken(result) => {
+                self.takes(ordinal + 1, call, tgid, SIGPIPE, words);
+                Fate::Gone { result }
+            }
+        }
     }
 
     /// After an exec that fails, a process ends: how it ended is all that is known of it.
@@ -378,11 +853,7 @@ impl Follower {
         }
         match row.family {
             Family::Accept => {
-                let client = call.details.iter().find_map(|detail| match detail {
-                    Detail::Addr { addr, .. } => Some(addr),
-                    _ => None,
-                });
-                let since = client.and_then(|client| self.foreseen.clients.get(client));
+                let since = client(call).and_then(|client| self.foreseen.clients.get(client));
                 if since.is_some_and(|since| *since <= call.t_ns.saturating_add(call.duration_ns)) {
                     return true;
                 }

@@ -13,17 +13,32 @@
 //! - uses of a name that it would have made, up to when another call makes it;
 //! - reads of the bytes that it would have written, where the reader is recorded.
 //!
+//! A process that a signal ends does nothing more. Its parent is told of it by the wait that reaps it; ends of pipes and
+//! connections that it alone had are gone, and those at the other ends read what is left, then the end (or a reset, where bytes
+//! were lost), and write in vain; whom it would have accepted is refused.
+//!
+//! A call that does its work and is told to have failed is there twice: as the engine's own, and as what its caller sees. What it
+//! made is closed at once, as the kernel leaves nothing to a caller that it tells of a failure.
+//!
 //! Everything else is done as recorded, and meets the real consequences. A program may have done something else in place of all
 //! this (a retry, an error message): what it would have done is not known.
 
+mod acts;
 mod bits;
 mod follow;
+mod hangups;
+mod lives;
 mod ready;
 
+pub use acts::{Strike, is_of_a_fault, strike};
+pub(crate) use acts::{cannot_fail_after, moves};
+pub(crate) use lives::stops;
+
+use acts::{Way, after, answered, before, way};
 use bits::Bits;
 use ctrace_format::{Detail, Event, Known, Snapshot, Syscall, SyscallFlags, syscalls};
-use follow::{Decided, Fate, Follower, Foreseen};
-use rustc_hash::FxHashMap;
+use follow::{Decided, Fate, Follower, Scout};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -32,12 +47,18 @@ use std::collections::BTreeMap;
 const ROUNDS: usize = 6;
 
 /// The change of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Injection {
     /// The number of its event in the recording, from 0 on, in the order in which a reader yields them.
     pub ordinal: u64,
-    /// The result that it gets in place of being made: −errno, or 0. `None`: it is made.
+    /// The result that it gets in place of being made: −errno, or a value. `None`: it is made.
     pub result: Option<i64>,
+    /// It is made all the same, and its caller is told the result.
+    pub done: bool,
+    /// Of the bytes that it moved it moves so many millionths, and one at least.
+    pub keeps_millionths: Option<u32>,
+    /// Its task gets this signal when it makes the call.
+    pub signal: Option<u32>,
     /// How much later it begins, ns.
     pub enter_ns: u64,
     /// How much later its task goes on, ns.
@@ -54,14 +75,23 @@ pub struct Edits {
     less: FxHashMap<u64, Less>,
     /// Calls that do not take place, by name.
     left_out: BTreeMap<&'static str, u64>,
+    /// Events that come before others.
+    inserted: FxHashMap<u64, Vec<Event>>,
+    /// Calls that are not made since the signal that came with them ended their process.
+    struck: FxHashSet<u64>,
 }
 
-/// A call that does part of what it did.
+/// A call that does part of what it did, or tells something else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Less {
-    result: i64,
+    /// `None`: as it was.
+    result: Option<i64>,
     /// Descriptors, and data of registrations, that it does not report.
     without: Vec<u64>,
+    /// The wait status that it tells.
+    status: Option<u64>,
+    /// The result does not depend on how far others have got in a replay: it is given.
+    is_given: bool,
 }
 
 impl Edits {
@@ -78,22 +108,19 @@ impl Edits {
     ) -> Result<Self, E> {
         let injections: FxHashMap<u64, Injection> = injections.into_iter().map(|i| (i.ordinal, i)).collect();
         let mut this = Self { injections, ..Self::default() };
-        let replaced = |ordinal: u64| this.injections.get(&ordinal).is_some_and(|i| i.result.is_some());
-        if !this.injections.values().any(|i| i.result.is_some()) {
+        let has_effect =
+            |i: &Injection| i.result.is_some() || i.keeps_millionths.is_some() || i.signal.is_some();
+        if !this.injections.values().any(has_effect) {
             return Ok(this);
         }
-        let mut foreseen = Foreseen::default();
+        let mut scout = Scout::new(snapshot);
         let mut ordinal = 0;
         each(&mut |event| {
-            if replaced(ordinal) {
-                foreseen.note(event, words);
-            } else {
-                foreseen.connect(event, true, words);
-            }
-            foreseen.connection(event);
+            scout.event(ordinal, event, this.injections.get(&ordinal), words);
             ordinal += 1;
             Ok(())
         })?;
+        let mut foreseen = scout.finish();
         // A connection that is not made for want of its socket, or of its task, is not accepted either: it is foreseen the
         // next time.
         let mut edits = Self::default();
@@ -104,13 +131,15 @@ impl Edits {
             let mut ordinal = 0;
             let mut decided = Vec::new();
             each(&mut |event| {
-                let fails = replaced(ordinal);
-                let fate = follower.event(ordinal, event, fails, words, &mut |fate| decided.push(fate));
+                let injection = this.injections.get(&ordinal);
+                let fate = follower.event(ordinal, event, injection, words, &mut |fate| decided.push(fate));
                 let name = match event {
-                    Event::Syscall(call) => syscalls::name(call.sysno).unwrap_or("unknown"),
+                    Event::Syscall(call) if !follower.struck.contains(&ordinal) => {
+                        syscalls::name(call.sysno).unwrap_or("unknown")
+                    }
                     _ => "",
                 };
-                if fate == Fate::Absent {
+                if matches!(fate, Fate::Absent | Fate::Refused) {
                     more.lacks(event, words);
                 }
                 more.connection(event);
@@ -119,6 +148,7 @@ impl Edits {
                 ordinal += 1;
                 Ok(())
             })?;
+            (edits.inserted, edits.struck) = (follower.inserted, follower.struck);
             if more.clients() == foreseen.clients() {
                 break;
             }
@@ -142,14 +172,19 @@ impl Edits {
                 *count = if is_absent { *count + 1 } else { count.saturating_sub(1) };
             }
         }
-        match fate {
-            Fate::Other { result, without } => {
-                self.less.insert(ordinal, Less { result, without });
+        let less = match fate {
+            Fate::Other { result, without } => Less { result: Some(result), without, ..Less::default() },
+            Fate::Refused => Less { result: Some(follow::ECONNREFUSED), is_given: true, ..Less::default() },
+            Fate::Gone { result } => Less { result: Some(result), is_given: true, ..Less::default() },
+            Fate::Reaps { child, status } => {
+                Less { result: Some(child), status: Some(status), ..Less::default() }
             }
-            _ => {
+            Fate::Stays | Fate::Absent => {
                 self.less.remove(&ordinal);
+                return;
             }
-        }
+        };
+        self.less.insert(ordinal, less);
     }
 
     /// Whether calls are delayed.
@@ -172,65 +207,68 @@ impl Edits {
         self.left_out.iter().map(|(name, count)| (*name, *count)).filter(|(_, count)| *count > 0)
     }
 
-    /// How many faults there are to be: answers in place of calls, and calls that are only delayed. One that is prevented by
-    /// another is none.
+    /// How many faults there are to be: answers in place of calls, and calls that are only delayed, cut short, or made under a
+    /// signal. One that is prevented by another is none.
     pub fn planned(&self) -> u64 {
-        self.injections.keys().filter(|ordinal| !self.absent.has(**ordinal)).count() as u64
+        let takes_place = |ordinal: &&u64| !self.absent.has(**ordinal) || self.struck.contains(*ordinal);
+        self.injections.keys().filter(takes_place).count() as u64
     }
 
-    /// An event as it would have been; `None`: it does not take place.
-    pub fn apply<'e>(&self, ordinal: u64, event: &'e Event) -> Option<Cow<'e, Event>> {
+    /// Whether a fault is that a call moves fewer bytes.
+    pub fn shortens(&self, ordinal: u64, event: &Event) -> bool {
+        let (Some(injection), Event::Syscall(call)) = (self.injections.get(&ordinal), event) else {
+            return false;
+        };
+        matches!(way(injection, syscalls::Call::of(call.sysno), call), Way::Part(_))
+    }
+
+    /// An event as it would have been, with what would have come before and after it.
+    pub fn apply<'e>(&'e self, ordinal: u64, event: &'e Event) -> impl Iterator<Item = Cow<'e, Event>> {
+        let before = self.inserted.get(&ordinal).into_iter().flatten().map(Cow::Borrowed);
+        let (itself, then) = self.itself(ordinal, event);
+        before.chain(itself).chain(then.into_iter().map(Cow::Owned))
+    }
+
+    fn itself<'e>(&self, ordinal: u64, event: &'e Event) -> (Option<Cow<'e, Event>>, Vec<Event>) {
         if self.absent.has(ordinal) {
-            return None;
+            return (None, Vec::new());
         }
-        let Event::Syscall(call) = event else { return Some(Cow::Borrowed(event)) };
-        if let Some(result) = self.injections.get(&ordinal).and_then(|i| i.result) {
-            return Some(Cow::Owned(Event::Syscall(answered(call, result))));
+        let Event::Syscall(call) = event else { return (Some(Cow::Borrowed(event)), Vec::new()) };
+        let one = |call| (Some(Cow::Owned(Event::Syscall(call))), Vec::new());
+        let injection = self.injections.get(&ordinal);
+        match injection.map(|injection| way(injection, syscalls::Call::of(call.sysno), call)) {
+            Some(Way::Instead(result)) => one(answered(call, result)),
+            Some(Way::After(result)) => {
+                let (real, then) = after(call, result);
+                (Some(Cow::Owned(Event::Syscall(real))), then)
+            }
+            Some(Way::Before(result)) => (one(before(call, result)).0, vec![event.clone()]),
+            Some(Way::Made | Way::Part(_)) | None => match self.less.get(&ordinal) {
+                Some(less) => one(reduced(call, less)),
+                None => (Some(Cow::Borrowed(event)), Vec::new()),
+            },
         }
-        if let Some(less) = self.less.get(&ordinal) {
-            return Some(Cow::Owned(Event::Syscall(reduced(call, less))));
-        }
-        Some(Cow::Borrowed(event))
     }
-}
-
-/// The call, answered before the kernel began with it. It is in its place in the order: it ends when it ended.
-fn answered(call: &Syscall, result: i64) -> Syscall {
-    let row = syscalls::Call::of(call.sysno).row();
-    let mut call = call.clone();
-    call.t_ns = call.t_ns.saturating_add(call.duration_ns);
-    call.duration_ns = 0;
-    call.ret = result;
-    let seen = SyscallFlags::NO_EXIT.union(SyscallFlags::NO_ENTER).union(SyscallFlags::EMULATED);
-    call.flags = call.flags.without(seen).union(SyscallFlags::FILTERED).union(SyscallFlags::INJECTED);
-    if row.makes != syscalls::Makes::Nothing {
-        // The object is the one that it would have made.
-        call.object = None;
-    }
-    // Whatever it would have said. A registration is an argument.
-    let asks = row.family == syscalls::Family::EpollCtl;
-    call.details.retain(|detail| match detail {
-        Detail::NewFds { .. }
-        | Detail::Stat { .. }
-        | Detail::Poll { .. }
-        | Detail::Local { .. }
-        | Detail::Created
-        | Detail::CpuWait { .. } => false,
-        Detail::Epoll { .. } => asks,
-        _ => true,
-    });
-    call
 }
 
 /// The call without what it does not report, with the result that leaves.
 fn reduced(call: &Syscall, less: &Less) -> Syscall {
     let mut call = call.clone();
-    call.ret = less.result;
+    if let Some(result) = less.result.filter(|_| less.is_given) {
+        let mut call = answered(&call, result);
+        call.flags = call.flags.without(SyscallFlags::INJECTED).union(SyscallFlags::EMULATED);
+        return call;
+    }
+    if let Some(result) = less.result {
+        call.ret = result;
+        call.flags = call.flags.without(SyscallFlags::NO_EXIT);
+    }
     let reports = |at: u64| !less.without.contains(&at);
     for detail in &mut call.details {
         match detail {
             Detail::Epoll { entries, .. } => entries.retain(|entry| reports(entry.data)),
             Detail::Poll { entries, .. } => entries.retain(|entry| reports(entry.fd as u64)),
+            Detail::Value { arg: 1, value } => *value = less.status.unwrap_or(*value),
             _ => {}
         }
     }

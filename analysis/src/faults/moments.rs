@@ -172,8 +172,8 @@ pub(super) fn share(text: &str) -> Result<f64, Mistake> {
 
 /// A part, 0 to 1.
 pub(super) fn part(text: &str) -> Result<f64, Mistake> {
-    let part = text.parse().ok().filter(|part: &f64| (0.0..=1.0).contains(part));
-    part.ok_or_else(|| (0, format!("{text:?} is no part of a transfer; write 0 to 1")))
+    let part = text.parse().ok().filter(|part: &f64| (0.0..1.0).contains(part));
+    part.ok_or_else(|| (0, format!("{text:?} is no part of what a call moves: from 0 to below 1")))
 }
 
 /// `@argN=HEX,…`.

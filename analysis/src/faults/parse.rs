@@ -73,7 +73,8 @@ const KEYS: [&str; 24] = [
     "short",
 ];
 /// Whatever `--fault` of strace's does not take (strace(1)): it is about errors.
-const NOT_OF_FAULT: [&str; 6] = ["retval", "signal", "delay_enter", "delay_exit", "poke_enter", "poke_exit"];
+const NOT_OF_FAULT: [&str; 7] =
+    ["short", "retval", "signal", "delay_enter", "delay_exit", "poke_enter", "poke_exit"];
 
 /// A part of an expression, and where it begins.
 #[derive(Debug, Clone, Copy)]
@@ -174,7 +175,8 @@ pub(super) fn rule(text: &str) -> Result<Rule, PlanError> {
         act.result = Some(-ENOSYS);
     }
     if act == Action::default() {
-        let what = "nothing is done: say error=…, retval=…, delay_enter=…, delay_exit=…, or signal=…";
+        let what =
+            "nothing is done: say error=…, retval=…, short=…, delay_enter=…, delay_exit=…, or signal=…";
         return fail(text.len(), what.to_owned());
     }
     if when.rate.is_some() && (when.prob.is_some() || act.result.is_none_or(|result| result >= 0)) {

@@ -3,6 +3,7 @@
 use super::asks::{Levels, Other};
 use super::moments::{Burst, Window};
 use super::{Match, PlanError, parse};
+use crate::edits::stops;
 use std::fmt::Write as _;
 
 /// A plan.
@@ -103,27 +104,30 @@ pub struct Action {
     pub delay_exit: Option<Delay>,
     /// Another call is made in its place, by its name.
     pub instead: Option<String>,
-    /// It transfers this part of what it transferred.
-    pub short: Option<f64>,
     /// Memory that arguments point to is changed.
     pub pokes: bool,
+    /// It moves this share, 0 to 1, of the bytes that it moved.
+    pub short: Option<f64>,
 }
+
+/// The largest result that a replay can give: it has to find room in a tag beside what else that says.
+const RESULT_MAX: i64 = (1 << 30) - 1;
+/// The smallest one, −`MAX_ERRNO` (include/linux/err.h): lower ones are addresses.
+const RESULT_MIN: i64 = -4095;
 
 impl Action {
     /// Why a replay cannot do it; `None`: it can.
     pub fn unsupported(&self) -> Option<&'static str> {
-        if self.signal.is_some() {
-            Some("a replay cannot send signals at calls yet")
+        if self.signal.is_some_and(stops) {
+            Some(
+                "a replay cannot stop a process and let it go on; send it a signal that ends it, or delay its calls",
+            )
         } else if self.instead.is_some() {
-            Some("a replay cannot make another call in place of one")
-        } else if self.short.is_some() {
-            Some("a replay cannot transfer a part yet")
+            Some("a replay cannot make another call in place of one: what that would do is not recorded")
         } else if self.pokes {
             Some("a replay has no arguments of the program's that it could change: it makes them up")
-        } else if self.phase == Phase::After {
-            Some("a replay cannot let a call do its work and fail yet; without phase=after it fails before")
-        } else if self.result.is_some_and(|result| result > 0) {
-            Some("a replay can answer with errors and with 0 only")
+        } else if self.result.is_some_and(|result| !(RESULT_MIN..=RESULT_MAX).contains(&result)) {
+            Some("a replay can answer with results from -4095 to 1073741823 only")
         } else {
             None
         }

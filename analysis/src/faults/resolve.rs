@@ -2,9 +2,10 @@
 
 use super::choose::Chosen;
 use super::fits::Seen;
-use super::plan::{Plan, Rule};
+use super::plan::{Phase, Plan, Rule};
 use super::seats::{Names, Seat, Seats};
 use crate::EventId;
+use crate::edits::{cannot_fail_after, moves};
 use crate::fds::{SocketEffect, socket_effect};
 use ctrace_format::syscalls::{self, Call, Family};
 use ctrace_format::{
@@ -201,7 +202,7 @@ impl<'a> Resolver<'a> {
             if self.resolution.hits.len() >= MAX_HITS {
                 return Err(ResolveError::TooMany);
             }
-            if let Some(why) = cannot(rule, sc) {
+            if let Some(why) = cannot(rule, sc, call) {
                 resolved.why.get_or_insert_with(|| why.to_owned());
             }
             resolved.hits += 1;
@@ -245,12 +246,15 @@ impl<'a> Resolver<'a> {
 }
 
 /// Why a replay cannot do this to a call.
-fn cannot(rule: &Rule, sc: Call) -> Option<&'static str> {
-    rule.act.unsupported().or_else(|| {
-        let is_accept = rule.act.result.is_some() && sc.row().family == Family::Accept;
-        is_accept.then_some(
-            "a replay cannot leave a connection in the queue of its listener yet; let its connect fail instead",
-        )
+fn cannot(rule: &Rule, sc: Call, call: &Syscall) -> Option<&'static str> {
+    let act = &rule.act;
+    act.unsupported().or_else(|| {
+        let does = call.ret >= 0 && !call.flags.contains(SyscallFlags::NO_EXIT);
+        if act.phase == Phase::After && does {
+            return cannot_fail_after(sc, call);
+        }
+        let nothing = act.short.is_some() && act.result.is_none() && !moves(sc);
+        nothing.then_some("it moves no bytes of which there could be fewer")
     })
 }
 

@@ -157,6 +157,17 @@ impl FdTracker {
         table.into_iter().flat_map(|table| table.slots().iter()).map(|(fd, slot)| (*fd, &slot.what))
     }
 
+    /// The descriptions that a process has and no other one.
+    pub fn only_of(&self, process: Tgid) -> Vec<Descriptor> {
+        let Some(own) = self.of_process.get(&process) else { return Vec::new() };
+        let others: Vec<TableId> = self.of_process.values().filter(|id| *id != own).copied().collect();
+        if self.of_process.iter().any(|(other, id)| id == own && *other != process) {
+            return Vec::new();
+        }
+        let is_kept = |what: &Descriptor| others.iter().any(|id| self.tables[*id].has(&what.generation));
+        self.descriptors(process).map(|(_, what)| *what).filter(|what| !is_kept(what)).collect()
+    }
+
     /// Number of descriptors of a process.
     pub fn open_count(&self, process: Tgid) -> usize {
         self.of_process.get(&process).map_or(0, |id| self.tables[*id].slots().len())

@@ -7,8 +7,8 @@ use crate::arch;
 use crate::details::{self, Context, Item};
 use crate::meaning::{Meaning, Rule, kept, time_counts};
 use ctrace_abi::{
-    ANSWER_INJECTED, ANSWER_VALUE, AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag,
-    is_answer, kind, level, op,
+    ANSWER_INJECTED, AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, is_answer,
+    kind, level, op,
 };
 use ctrace_format::{
     Aggregate, Detail, Event, Fidelity, FidelityLevel, Syscall, SyscallFlags, Sysno, TraceWriter,
@@ -152,10 +152,11 @@ impl Decoder {
         // The tag of the replay's sandbox is where a sixth argument would be.
         let emulated = flags.contains(SyscallFlags::FILTERED) && is_answer(call.args[5]);
         if emulated {
-            // A result above 0 has a use of its own for that bit; faults have none.
-            let injected = call.args[5] & (ANSWER_VALUE | ANSWER_INJECTED) == ANSWER_INJECTED;
+            let injected = call.args[5] & ANSWER_INJECTED != 0;
             flags = flags.union(if injected { SyscallFlags::INJECTED } else { SyscallFlags::EMULATED });
         }
+        // The bit that says that it is injected is none of the result.
+        let ret = if emulated && call.ret > 0 { call.ret & (ANSWER_INJECTED as i64 - 1) } else { call.ret };
         let program = Program::of(meaning.rule, call, self.executed.remove(&call.tid));
         if program.is_some() {
             // The kernel knows more of it than could be copied when it began.
@@ -222,7 +223,7 @@ impl Decoder {
         }
         let object = self.objects.get(call.file);
         let loads = call.args[2] & PROT_EXEC != 0
-            && call.ret >= 0
+            && ret >= 0
             && call.flags & call_flag::NO_EXIT == 0
             && meaning.rule == Rule::Mmap;
         let event = Event::Syscall(Syscall {
@@ -230,7 +231,7 @@ impl Decoder {
             duration_ns: call.dur_ns,
             task,
             sysno,
-            ret: call.ret,
+            ret,
             flags,
             args,
             args_mask,

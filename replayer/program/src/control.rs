@@ -251,7 +251,7 @@ pub struct Counters {
     pub emulated: AtomicU64,
     /// Calls that an injected fault answered.
     pub injected: AtomicU64,
-    /// Calls that were made, and delayed by an injected fault.
+    /// Calls that an injected fault delayed, cut short, or sent a signal with.
     pub delayed: AtomicU64,
     /// Recorded calls not made, by policy.
     pub refused: AtomicU64,

@@ -62,17 +62,17 @@ pub const PARKED: u64 = 700;
 /// Upper half of the sixth argument of a call that the seccomp filter answers: with the errno in the low 12 bits (0: with
 /// 0), or, with [`TAG_VALUE`], with 0. The same as `ctrace_abi::ANSWER_TAG`.
 pub const FAULT_TAG: u64 = 0xC7AC_FA17_0000_0000;
-/// Bit of a tag with an errno, or with 0: the answer was not recorded but injected. The same as `ctrace_abi::ANSWER_INJECTED`.
+/// Bit of a tag: the answer was not recorded but injected. The same as `ctrace_abi::ANSWER_INJECTED`.
 pub const TAG_INJECTED: u64 = 1 << 30;
-/// Bit of a tag: the bits below it are the recorded result ≥ 0. The filter cannot give it; the recorder reports it.
+/// Bit of a tag: the bits below [`TAG_INJECTED`] are the result ≥ 0. The filter cannot give it; the recorder reports it.
 pub const TAG_VALUE: u64 = 1 << 31;
 /// The largest result that a tag can say.
-pub const TAG_MAX: i64 = TAG_VALUE as i64 - 1;
+pub const TAG_MAX: i64 = TAG_INJECTED as i64 - 1;
 
 /// The tag of a call that is answered with `result`, from −4095 to [`TAG_MAX`].
 pub const fn fault_tag(result: i64) -> u64 {
     if result > 0 {
-        FAULT_TAG | TAG_VALUE | (result as u64 & (TAG_VALUE - 1))
+        FAULT_TAG | TAG_VALUE | (result as u64 & (TAG_INJECTED - 1))
     } else {
         FAULT_TAG | (result.wrapping_neg() as u64 & 0xfff)
     }

@@ -342,7 +342,8 @@ pub mod flags {
     pub const HOLDS_NUMBER: u32 = 1 << 15;
     /// The call changes a table in which steps hold numbers ([`HOLDS_NUMBER`]): not while one of them takes its own.
     pub const SHARES_NUMBERS: u32 = 1 << 16;
-    /// With [`FAULT`]: the result was not recorded, but is a fault on top. It is −errno or 0.
+    /// A fault on top: with [`FAULT`], the result was not recorded; else the call is made, and counted as one that a fault
+    /// changed; with [`ENGINE`], before it is made.
     pub const INJECTED: u32 = 1 << 18;
 }
 

@@ -21,6 +21,7 @@ use super::told::Told;
 use super::tracing::Tracing;
 use super::world::groups::Shared;
 use super::world::{self, OfdKind, Origin, Seed, SockIx, StreamKey, TaskIx, World, canonical};
+use ctrace_analysis::edits::{is_of_a_fault, strike};
 use ctrace_analysis::fds::{Effect, TableId, clone_flags, effects};
 use ctrace_format::{ConnectionKind, Event, Object, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -125,9 +126,14 @@ pub(crate) struct TaskFact {
     pub(crate) comm: Vec<u8>,
 }
 
+/// Whether a call was made by the engine of a replay, and is of no interest to another one. Those of faults are made again.
+pub(crate) fn is_engines(call: &Syscall) -> bool {
+    call.flags.contains(SyscallFlags::ENGINE) && !is_of_a_fault(call)
+}
+
 /// Whether the event counts as a call of the workload.
 pub(crate) fn is_work(call: &Syscall) -> bool {
-    !call.flags.contains(SyscallFlags::ENGINE) && !call.flags.contains(SyscallFlags::NO_ENTER)
+    !is_engines(call) && !call.flags.contains(SyscallFlags::NO_ENTER) && strike(call).is_none()
 }
 
 /// Whether a fault answered the call: what it says tells nothing of the state of things, and it changed nothing.

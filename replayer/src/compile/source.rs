@@ -2,7 +2,7 @@
 
 use super::CompileError;
 use super::calls::Sc;
-use ctrace_analysis::edits::Edits;
+use ctrace_analysis::edits::{Edits, Injection};
 use ctrace_format::{
     Detail, Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId,
     Trace,
@@ -22,15 +22,17 @@ pub(crate) trait Source {
     fn file_bytes(&self) -> u64;
     /// Passes every event to `each`, in order of completion.
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError>;
-    /// How much later a call is made than recorded, and how much later its task goes on.
+    /// How a fault changes a call that is made.
     fn delay(&self, _: &Syscall) -> Option<Delay> {
         None
     }
 }
 
-/// Delays of a call, ns.
+/// The change of a call that is made: delays, ns, and whether it moves fewer bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Delay {
+    /// It moves fewer bytes, or descriptors, than it did.
+    pub(crate) is_short: bool,
     /// Before it is made.
     pub(crate) enter_ns: u64,
     /// After it returned.
@@ -52,10 +54,12 @@ impl<'a> Edited<'a> {
         inner.for_each(&mut |event| {
             if let Some(injection) = edits.injection(ordinal)
                 && let Event::Syscall(call) = event
-                && injection.enter_ns + injection.exit_ns > 0
             {
-                let delay = Delay { enter_ns: injection.enter_ns, exit_ns: injection.exit_ns };
-                delays.insert((call.task, event.end_ns()), delay);
+                let is_short = edits.shortens(ordinal, event);
+                let Injection { enter_ns, exit_ns, .. } = *injection;
+                if is_short || enter_ns > 0 || exit_ns > 0 {
+                    delays.insert((call.task, event.end_ns()), Delay { is_short, enter_ns, exit_ns });
+                }
             }
             ordinal += 1;
             Ok(())
@@ -92,9 +96,9 @@ impl Source for Edited<'_> {
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut ordinal = 0;
         self.inner.for_each(&mut |event| {
-            let edited = self.edits.apply(ordinal, event);
+            let mut edited = self.edits.apply(ordinal, event);
             ordinal += 1;
-            edited.map_or(Ok(()), |event| each(&event))
+            edited.try_for_each(|event| each(&event))
         })
     }
     fn delay(&self, call: &Syscall) -> Option<Delay> {

@@ -30,7 +30,7 @@ pub struct Counters {
     pub emulated: u64,
     /// Calls that an injected fault answered.
     pub injected: u64,
-    /// Calls that were made, and delayed by an injected fault.
+    /// Calls that an injected fault delayed, cut short, or sent a signal with.
     pub delayed: u64,
     /// Recorded calls not made, by policy.
     pub refused: u64,

@@ -9,6 +9,7 @@ use super::super::steps::FAULT_SIGNAL;
 use super::super::world::{Mark, ProcIx, TaskIx};
 use super::Lower;
 use crate::plan::environment::ExternalSignal;
+use ctrace_analysis::edits::Strike;
 use ctrace_format::{Signal, Syscall};
 use ctrace_program::{Kind, SIGNAL_MAX, Sel, Step, Wait, flags, is_to_process, signal_code};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -160,6 +161,35 @@ impl Lower<'_> {
             signo: signal.signo,
             to_process: signal.code != signal_code::TKILL,
         }
+    }
+
+    /// A task gets a signal of a fault. One that ends its process comes when everybody is where they were.
+    pub(super) fn strike(
+        &mut self,
+        task: TaskIx,
+        call: &Syscall,
+        strike: Strike,
+    ) -> Result<(), CompileError> {
+        let state = &self.world.tasks[task as usize];
+        let (proc, seq, me) = (state.proc, state.ops, self.emit.prog(task));
+        let leader = self.emit.prog(self.world.procs[proc as usize].first);
+        let mut step = Step::call(nr::tgkill)
+            .with(flags::ENGINE)
+            .arg(0, Sel::Pid, u64::from(leader))
+            .arg(1, Sel::Pid, u64::from(me))
+            .imm(2, u64::from(strike.signo));
+        if strike.counts {
+            step = step.with(flags::INJECTED);
+        }
+        let mut waits = Vec::new();
+        if strike.kills {
+            let others = Processes::everybody(&self.model(), task);
+            self.emit.wait_for(task, call.t_ns, others, &mut waits);
+            self.ended(task);
+        }
+        self.emit.call(task, call, seq, step.into(), &waits)?;
+        self.emit.returned(task, call.t_ns);
+        Ok(())
     }
 
     /// Remembers that a task has its exit step.

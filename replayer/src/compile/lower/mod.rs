@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::calls::{Sc, nr};
 use super::emit::{As, BUFFER_MAX, Beside, EdgeKind, Emit, Lowered};
 use super::environment::Surroundings;
-use super::facts::{Facts, is_injected, is_work};
+use super::facts::{Facts, is_engines, is_injected, is_work};
 use super::fsmodel::FsModel;
 use super::model::{Cx, Model};
 use super::order::{Descriptors, Order, Processes};
@@ -24,8 +24,9 @@ use super::steps::Kept;
 use super::world::{Mark, TaskIx, World};
 use crate::plan::environment::PeerProcess;
 use crate::plan::{CompileOptions, Plan};
+use ctrace_analysis::edits::{is_of_a_fault, strike};
 use ctrace_format::syscalls::Family;
-use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, SockAddr, Syscall, SyscallFlags, TcpState};
+use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, SockAddr, Syscall, TcpState};
 use ctrace_program::{BuildError, Expect, Kind, NUMBER_ARG, Step, Wait, flags};
 use ends::Ends;
 use std::collections::BTreeMap;
@@ -231,13 +232,16 @@ impl Lower<'_> {
 
     fn call(&mut self, call: &Syscall) -> Result<(), CompileError> {
         let task = self.world.task_of(self.source, call.task)?;
-        if call.flags.contains(SyscallFlags::ENGINE) || !self.emit.has(task) {
+        if is_engines(call) || !self.emit.has(task) {
             return Ok(());
         }
         let known = self.world.calls.get(call.sysno);
         let name = known.name.unwrap_or("unknown");
         let state = &self.world.tasks[task as usize];
         let (proc, seq) = (state.proc, state.ops);
+        if let Some(strike) = strike(call) {
+            return self.strike(task, call, strike);
+        }
         if !is_work(call) {
             let step = Step::of(Kind::Skip).with(flags::SURROGATE);
             self.emit.count(As::Surrogate, name);
@@ -273,8 +277,11 @@ impl Lower<'_> {
         let mut waits = self.waits(cx)?;
         self.reaped(cx)?;
         let mut lowered = self.lower(cx)?;
-        if let Some(delay) = self.source.delay(call) {
-            delayed(&mut lowered, delay);
+        match self.source.delay(call) {
+            // Its task sees another call, which is later.
+            _ if is_of_a_fault(call) => lowered.step = unseen(lowered.step),
+            Some(delay) => delayed(&mut lowered, delay),
+            None => {}
         }
         self.stand_for_result(cx, &mut lowered)?;
         self.set_offsets(cx, &mut lowered);
@@ -403,8 +410,17 @@ impl Lower<'_> {
     }
 }
 
-/// The call is made later, and its task goes on later.
+/// A call whose task does not know of it.
+fn unseen(step: Step) -> Step {
+    let is_made = step.kind == Kind::Call as u8 && step.flags & flags::FAULT == 0;
+    if is_made { step.with(flags::ENGINE) } else { Step::of(Kind::Sync) }
+}
+
+/// The call is made later, and its task goes on later; or it moves fewer bytes.
 fn delayed(lowered: &mut Lowered, delay: Delay) {
+    if delay.is_short {
+        lowered.step.flags |= flags::INJECTED;
+    }
     // A call that is answered as well is counted as such.
     let mut counts = i64::from(lowered.step.flags & flags::INJECTED == 0);
     let mut stand = |ns| Step::of(Kind::Delay).aux(ns).expect(Expect::Any, std::mem::take(&mut counts));

@@ -35,10 +35,10 @@ impl Processes {
 
     /// The end of a process ends all of its threads, wherever they are: not before the calls that they had made by then.
     pub(crate) fn other_threads(&self, model: &Model<'_>, cx: &Cx<'_>) -> Needs {
-        let mut needs = Needs::default();
         if cx.known.sc != Sc::ExitGroup {
-            return needs;
+            return Needs::default();
         }
+        let mut needs = Needs::default();
         for other in self.threads.get(&cx.proc).into_iter().flatten().filter(|other| **other != cx.task) {
             let state = &model.world.tasks[*other as usize];
             if state.exited {
@@ -47,6 +47,16 @@ impl Processes {
             } else if state.proc == cx.proc {
                 needs.recorded(KIND, &model.last_call(*other));
             }
+        }
+        needs
+    }
+
+    /// How far everybody has got, one task aside: who is killed by a fault had read what others had written by then, and
+    /// was there for them.
+    pub(crate) fn everybody(model: &Model<'_>, task: TaskIx) -> Needs {
+        let mut needs = Needs::default();
+        for other in (0..model.world.tasks.len() as TaskIx).filter(|other| *other != task) {
+            needs.recorded(KIND, &model.last_call(other));
         }
         needs
     }

@@ -47,7 +47,7 @@ fn opened_read_closed() -> Mem {
 #[test]
 fn a_call_that_fails_is_answered_and_what_needs_it_is_not_made() {
     let t = opened_read_closed();
-    let fault = Injection { ordinal: 1, result: Some(EACCES), enter_ns: 0, exit_ns: 0 };
+    let fault = Injection { ordinal: 1, result: Some(EACCES), ..Injection::default() };
     let plan = plan_with(&t, vec![fault]);
     let steps = steps(&plan, 0);
     let made: Vec<u32> = steps.iter().filter(|s| s.kind == Kind::Call as u8).map(|s| s.nr).collect();
@@ -64,7 +64,7 @@ fn a_call_that_fails_is_answered_and_what_needs_it_is_not_made() {
 #[test]
 fn a_call_that_is_delayed_is_made_and_its_task_is_later_from_then_on() {
     let t = opened_read_closed();
-    let delay = Injection { ordinal: 2, result: None, enter_ns: 5_000_000, exit_ns: 7_000_000 };
+    let delay = Injection { ordinal: 2, enter_ns: 5_000_000, exit_ns: 7_000_000, ..Injection::default() };
     let plan = plan_with(&t, vec![delay]);
     let steps = steps(&plan, 0);
     let read = steps.iter().position(|s| s.nr == named("read") && s.kind == Kind::Call as u8).unwrap();
@@ -75,4 +75,41 @@ fn a_call_that_is_delayed_is_made_and_its_task_is_later_from_then_on() {
     assert_eq!(stands, [(read - 1, 5_000_000), (read + 1, 7_000_000)]);
     assert_eq!(steps[read].flags & flags::FAULT, 0);
     assert!(plan.summary.injected.is_empty() && plan.summary.prevented.is_empty());
+}
+
+#[test]
+fn a_call_that_fails_after_its_work_is_the_engines_and_its_caller_sees_another() {
+    let t = opened_read_closed();
+    let fault = Injection { ordinal: 2, result: Some(EACCES), done: true, ..Injection::default() };
+    let plan = plan_with(&t, vec![fault]);
+    let steps = steps(&plan, 0);
+    let reads: Vec<(u32, i64)> = steps
+        .iter()
+        .filter(|s| s.kind == Kind::Call as u8 && s.nr == named("read"))
+        .map(|s| (s.flags & (flags::ENGINE | flags::FAULT | flags::INJECTED), s.expect))
+        .collect();
+    assert_eq!(reads, [(flags::ENGINE, 100), (flags::FAULT | flags::INJECTED, EACCES)]);
+}
+
+#[test]
+fn a_part_of_the_bytes_is_counted_by_its_step() {
+    let t = opened_read_closed();
+    let fault = Injection { ordinal: 2, keeps_millionths: Some(250_000), ..Injection::default() };
+    let plan = plan_with(&t, vec![fault]);
+    let steps = steps(&plan, 0);
+    let read = steps.iter().find(|s| s.nr == named("read") && s.kind == Kind::Call as u8).unwrap();
+    assert_eq!((read.flags & (flags::FAULT | flags::INJECTED), read.expect), (flags::INJECTED, 25));
+}
+
+#[test]
+fn a_task_sends_itself_the_signal_that_ends_it() {
+    const SIGKILL: u32 = 9;
+    let t = opened_read_closed();
+    let fault = Injection { ordinal: 2, signal: Some(SIGKILL), ..Injection::default() };
+    let plan = plan_with(&t, vec![fault]);
+    let steps = steps(&plan, 0);
+    let last = steps.iter().rfind(|s| s.kind == Kind::Call as u8).unwrap();
+    assert_eq!((last.nr, last.args[2]), (named("tgkill"), u64::from(SIGKILL)));
+    assert_eq!(last.flags & (flags::ENGINE | flags::INJECTED), flags::ENGINE | flags::INJECTED);
+    assert!(!steps.iter().any(|s| s.kind == Kind::Call as u8 && s.nr == named("read")));
 }

@@ -237,6 +237,8 @@ fn count_done(task: &Task, step: &Step) {
         count(&task.slot.counters.done, 1);
         if step.flags & flags::SURROGATE != 0 {
             count(&task.slot.counters.surrogate, 1);
+        } else if step.flags & (flags::FAULT | flags::INJECTED) == flags::INJECTED {
+            count(&task.slot.counters.delayed, 1);
         } else if step.flags & flags::INJECTED != 0 {
             count(&task.slot.counters.injected, 1);
         } else if step.flags & flags::FAULT != 0 {
@@ -329,6 +331,11 @@ fn call(task: &Task, index: u32, step: &Step) {
     }
     let _turn = Turn::of(task, index, step, &regs);
     let forced = Forced::watch(task);
+    const STRIKES: u32 = flags::ENGINE | flags::INJECTED;
+    if step.flags & STRIKES == STRIKES {
+        // Before: the task may not come back.
+        count(&task.slot.counters.delayed, 1);
+    }
     // Another one, when the kernel makes the call again after a handler.
     let (mut index, mut step) = (index, *step);
     let (mut result, mut taken) = issue(task, &mut index, &mut step, &regs, scratch.top());

@@ -1,0 +1,192 @@
+//! Ends of pipes and connections that are gone before their time, and what those at the other ends find.
+
+use super::follow::Stream;
+use crate::fds::{Descriptor, FdTracker, Generation};
+use ctrace_format::syscalls::{Call, Family};
+use ctrace_format::{Detail, Known, Object, SockAddr, SockCookie, Syscall, Tgid};
+use rustc_hash::FxHashMap;
+
+// asm-generic/errno-base.h, asm-generic/errno.h
+const EPIPE: i64 = -32;
+const ECONNRESET: i64 = -104;
+/// include/linux/socket.h.
+const MSG_NOSIGNAL: u64 = 0x4000;
+
+/// What a description is.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Reads(u64),
+    Writes(u64),
+    Socket(SockCookie),
+}
+
+/// What somebody finds whose other end is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finds {
+    /// Nothing but what it found.
+    Same,
+    /// That as well, and what it sends is answered with a reset.
+    First,
+    /// This result.
+    Result(i64),
+    /// The same, with the signal that a write gets.
+    Broken(i64),
+    /// It knows already.
+    Known,
+}
+
+/// One end whose other end is gone.
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    /// Bytes were lost with it.
+    reset: bool,
+    /// It knows.
+    told: bool,
+    /// It has written into it.
+    wrote: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Hangups {
+    known: FxHashMap<Generation, End>,
+    /// Bytes that were sent and not read, where some were.
+    under_way: FxHashMap<Stream, i64>,
+    /// Connections of which the other end is gone, by the address of the one that is left, and of the other.
+    left: FxHashMap<(SockAddr, SockAddr), Left>,
+    /// Pipes that nobody writes to; whether their reader knows.
+    ended: FxHashMap<u64, bool>,
+    /// Pipes that nobody reads from.
+    broken: FxHashMap<u64, ()>,
+}
+
+impl Hangups {
+    /// A call that took place: what it tells of the description that it is about.
+    pub(super) fn note(
+        &mut self,
+        tgid: Tgid,
+        sc: Call,
+        call: &Syscall,
+        fds: &FdTracker,
+        words: &(impl Known + ?Sized),
+    ) {
+        for detail in &call.details {
+            if let Detail::NewFds { fds: [reads, writes], objects: [Some(object), _], .. } = detail
+                && sc.row().family == Family::Pipe
+                && let Some(Object::Pipe { ino }) = words.object_def(*object)
+            {
+                let ends = [(*reads, End::Reads(*ino)), (*writes, End::Writes(*ino))];
+                for (fd, end) in ends {
+                    self.known.extend(fds.get(tgid, fd).map(|it| (it.generation, end)));
+                }
+            }
+        }
+        let (Some(object), Some(it)) = (call.object, fds.get(tgid, call.args[0] as i32)) else { return };
+        let row = sc.row();
+        if row.family == Family::Accept {
+            return;
+        }
+        let end = match words.object_def(object) {
+            Some(Object::Pipe { ino }) if row.reads & 1 != 0 => End::Reads(*ino),
+            Some(Object::Pipe { ino }) if row.writes & 1 != 0 => End::Writes(*ino),
+            Some(Object::Socket { cookie, .. }) => End::Socket(*cookie),
+            _ => return,
+        };
+        self.known.insert(it.generation, end);
+    }
+
+    /// Bytes that were sent, or read.
+    pub(super) fn moved(&mut self, stream: Stream, bytes: i64) {
+        *self.under_way.entry(stream).or_default() += bytes;
+    }
+
+    /// Whether anything was sent on a stream.
+    pub(super) fn has_sent(&self, stream: &Stream) -> bool {
+        self.under_way.contains_key(stream)
+    }
+
+    /// Descriptions are closed for good. `ends` says both ends of a connection. Returns those of connections that are reset by it.
+    pub(super) fn close(
+        &mut self,
+        gone: &[Descriptor],
+        ends: impl Fn(SockCookie) -> Option<(SockAddr, SockAddr)>,
+    ) -> Vec<(SockAddr, SockAddr)> {
+        let mut resets = Vec::new();
+        for it in gone {
+            match self.known.get(&it.generation) {
+                Some(End::Writes(ino)) => {
+                    self.ended.entry(*ino).or_default();
+                }
+                Some(End::Reads(ino)) => {
+                    self.broken.insert(*ino, ());
+                }
+                Some(End::Socket(cookie)) => {
+                    let Some((own, other)) = ends(*cookie) else { continue };
+                    let to_it = Stream::Socket(other.clone(), own.clone());
+                    let reset = self.under_way.get(&to_it).is_some_and(|left| *left > 0);
+                    if reset {
+                        resets.push((own.clone(), other.clone()));
+                    }
+                    self.left.insert((other, own), Left { reset, ..Left::default() });
+                }
+                None => {}
+            }
+        }
+        resets
+    }
+
+    /// Whether all ends are where they were.
+    pub(super) fn is_empty(&self) -> bool {
+        self.left.is_empty() && self.ended.is_empty() && self.broken.is_empty()
+    }
+
+    /// A read of a stream: `gets` bytes are left for it. `had`: what it got in the recording.
+    pub(super) fn reads(&mut self, stream: &Stream, had: i64, gets: u64) -> Finds {
+        let nothing = gets == 0 && had >= 0;
+        match stream {
+            Stream::Pipe(ino) => match self.ended.get_mut(ino) {
+                Some(told) if nothing => found(told, 0),
+                _ => Finds::Same,
+            },
+            Stream::Socket(from, to) => match self.left.get_mut(&(to.clone(), from.clone())) {
+                Some(left) if nothing => found(&mut left.told, if left.reset { ECONNRESET } else { 0 }),
+                _ => Finds::Same,
+            },
+        }
+    }
+
+    /// A write into a stream.
+    pub(super) fn writes(&mut self, sc: Call, call: &Syscall, stream: &Stream) -> Finds {
+        match stream {
+            Stream::Pipe(ino) if self.broken.contains_key(ino) => Finds::Broken(EPIPE),
+            Stream::Pipe(_) => Finds::Same,
+            Stream::Socket(from, to) => {
+                let Some(left) = self.left.get_mut(&(from.clone(), to.clone())) else { return Finds::Same };
+                if left.told {
+                    return Finds::Known;
+                }
+                if left.reset {
+                    left.told = true;
+                    return Finds::Result(ECONNRESET);
+                }
+                // The first one is sent, and answered with a reset (`tcp_rcv_state_process`, net/ipv4/tcp_input.c).
+                if !std::mem::replace(&mut left.wrote, true) {
+                    return Finds::First;
+                }
+                left.told = true;
+                let flags = match sc {
+                    Call::Sendto => call.args[3],
+                    Call::Sendmsg => call.args[2],
+                    _ => 0,
+                };
+                let is_quiet = flags & MSG_NOSIGNAL != 0;
+                if is_quiet { Finds::Result(EPIPE) } else { Finds::Broken(EPIPE) }
+            }
+        }
+    }
+}
+
+/// The first to ask is told.
+fn found(told: &mut bool, result: i64) -> Finds {
+    if std::mem::replace(told, true) { Finds::Known } else { Finds::Result(result) }
+}
