@@ -172,10 +172,7 @@ pub(crate) fn lines(plan: &Plan, resolution: &Resolution) -> Vec<String> {
             .map(|condition| format!("ends the replay: {}", decode::plain(condition.as_bytes()))),
     );
     for condition in &plan.steady {
-        lines.push(format!(
-            "to hold: {} (kept; a replay does not judge it yet)",
-            decode::plain(condition.as_bytes())
-        ));
+        lines.push(format!("is to hold: {}", decode::plain(condition.as_bytes())));
     }
     lines
 }

@@ -1,5 +1,6 @@
 //! `ctrace replay`: does the same things to a kernel again, in a sandbox, under the same recorder, and compares.
 
+mod amplify;
 mod limits;
 mod present;
 
@@ -27,6 +28,8 @@ Examples:
   sudo ctrace replay incident.ctr --mode afap      without the time the workload spent thinking
   sudo ctrace replay incident.ctr --inject connect:error=ECONNREFUSED:when=3+
   sudo ctrace replay incident.ctr --plan payment-refuses.yaml
+  sudo ctrace replay incident.ctr --amplify --steady 'errno(connect)<20/s'
+                                                   its own errors, more and more often, until that breaks
   sudo ctrace replay incident.ctr --abort-on 'errno(connect)>5/s' --abort-on 'silent>10s'
                                                    end it when one of these holds
 
@@ -54,6 +57,11 @@ pub(crate) struct Args {
     /// and `silent>5s`: nothing came for so long
     #[arg(long, value_name = "EXPR", value_parser = record::parse_trigger)]
     abort_on: Vec<Trigger>,
+    /// A condition that is to hold all the time, in the same language: p99(recvfrom)<200ms; if it does not, the replay deviates
+    #[arg(long, value_name = "EXPR", value_parser = parse_steady)]
+    steady: Vec<Trigger>,
+    #[command(flatten)]
+    amplify: amplify::Args,
     /// Only compile, and say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -104,19 +112,24 @@ fn told_enough(path: &Path, trace: &Trace, mode: Mode) -> Result<(), Failure> {
 }
 
 /// Refuses conditions on names that the trace, and so its replay, does not have.
-fn has_names(abort_on: &[Trigger], trace: &Trace) -> Result<(), Failure> {
+fn has_names(option: &str, conditions: &[Trigger], trace: &Trace) -> Result<(), Failure> {
     let is_strict = Policy::of_header(&trace.header().redaction) == Policy::Strict;
-    match abort_on.iter().find(|trigger| is_strict && trigger.is_about_paths()) {
+    match conditions.iter().find(|trigger| is_strict && trigger.is_about_paths()) {
         None => Ok(()),
         Some(trigger) => Err(Failure::say(
             Exit::Usage,
             format_args!(
-                "--abort-on {} asks for a path, and this trace has pseudonyms (--redact strict)",
+                "{option} {} asks for a path, and this trace has pseudonyms (--redact strict)",
                 trigger.text()
             ),
         )
         .fix("leave the path out, or replay the trace that this one was made of")),
     }
+}
+
+/// Reads a condition that is to hold all the time.
+fn parse_steady(text: &str) -> Result<Trigger, String> {
+    Trigger::parse_steady(text).map_err(|error| record::trigger_error(text, &error))
 }
 
 fn parse_speed(text: &str) -> Result<f64, String> {
@@ -126,8 +139,15 @@ fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A plan on top of a recording.
+struct OnTop {
+    faults: Faults,
+    abort_on: Vec<Trigger>,
+    steady: Vec<Trigger>,
+}
+
 /// The faults that are asked for, and the conditions that end their replay. Each rule has to hit something.
-fn on_top(args: &Args, trace: &Trace, out: &mut Output) -> Result<Option<(Faults, Vec<String>)>, Failure> {
+fn on_top(args: &Args, trace: &Trace, out: &mut Output) -> Result<Option<OnTop>, Failure> {
     let Some(plan) = args.faults.plan()? else { return Ok(None) };
     let resolution = faults::resolve(&plan, trace)?;
     if let Some(why) = plan::lacks(&plan, &resolution) {
@@ -138,7 +158,14 @@ fn on_top(args: &Args, trace: &Trace, out: &mut Output) -> Result<Option<(Faults
         out.say(&line);
     }
     let edits = faults::edits(&plan, &resolution, trace)?;
-    Ok(Some((Faults { edits: Arc::new(edits), plan: plan.text() }, plan.abort)))
+    let usage = |error: String| Failure::say(Exit::Usage, error);
+    let abort_on = plan.abort.iter().map(|text| record::parse_trigger(text).map_err(usage));
+    let steady = plan.steady.iter().map(|text| parse_steady(text).map_err(usage));
+    Ok(Some(OnTop {
+        abort_on: abort_on.collect::<Result<_, _>>()?,
+        steady: steady.collect::<Result<_, _>>()?,
+        faults: Faults { edits: Arc::new(edits), plan: plan.text() },
+    }))
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
@@ -147,20 +174,21 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         crate::give_up(&[])?;
         let trace = crate::read(file, out)?.rebased();
         let faults = on_top(args, &trace, out)?;
-        return present::dry_run(args, &trace, faults.as_ref().map(|(faults, _)| faults), out);
+        return present::dry_run(args, &trace, faults.as_ref().map(|on_top| &on_top.faults), out);
     }
     let output = args.output.clone().unwrap_or_else(|| args.file.with_extension("replay.ctr"));
     crate::keep_inputs(&[&file], &output)?;
     let gates = diff::gates(Profile::Synthetic, &args.fail_on)?;
     let trace = crate::read(file, out)?.rebased();
     told_enough(&args.file, &trace, args.mode)?;
-    let (faults, conditions) = on_top(args, &trace, out)?.unzip();
-    let mut abort_on = args.abort_on.clone();
-    for condition in conditions.unwrap_or_default() {
-        let trigger = record::parse_trigger(&condition).map_err(|error| Failure::say(Exit::Usage, error))?;
-        abort_on.push(trigger);
-    }
-    has_names(&abort_on, &trace)?;
+    let (mut abort_on, mut steady) = (args.abort_on.clone(), args.steady.clone());
+    let faults = on_top(args, &trace, out)?.map(|on_top| {
+        abort_on.extend(on_top.abort_on);
+        steady.extend(on_top.steady);
+        on_top.faults
+    });
+    has_names("--abort-on", &abort_on, &trace)?;
+    has_names("--steady", &steady, &trace)?;
     let taken = if args.force {
         Taken::Replace
     } else if args.output.is_none() {
@@ -178,10 +206,14 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         gates,
         faults,
         abort_on,
+        steady,
     };
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     // Signals are only counted from now on: nothing may hold this process that a signal is to end.
     out.do_not_wait();
+    if args.amplify.amplify {
+        return amplify::run(&args.amplify, args.json, &args.file, &trace, options, out);
+    }
     let performed = perform::replay_recorded_and_judged(&args.file, &trace, &options, &mut Screen::new(out))?;
     describe(&performed, out);
     if args.json {

@@ -25,6 +25,8 @@ pub enum Shape {
     Plan,
     /// The calls that faults would hit: `plan check`.
     Faults,
+    /// Replays with the recording's own errors more and more often: `replay --amplify`.
+    Sweep,
     /// A mark that was set: `mark`.
     Mark,
     /// The abilities of the host: `doctor`.
@@ -50,6 +52,7 @@ impl Shape {
             | Self::Replay
             | Self::Plan
             | Self::Faults
+            | Self::Sweep
             | Self::Mark
             | Self::Doctor
             | Self::Demo

@@ -1,6 +1,6 @@
 //! A performed replay as one JSON object: the one of `replay --json`, whichever command it is a part of.
 
-use super::{Aborted, Performed, sum};
+use super::{Aborted, Performed, Steady, sum};
 use ctrace_report::Shape;
 use serde_json::{Value, json};
 
@@ -29,6 +29,7 @@ impl Performed {
                 "fired": answers.injected + answers.delayed,
                 "prevented": plan.prevented,
             },
+            "steady": self.steady.iter().map(Steady::json).collect::<Vec<_>>(),
             "sandbox": sandbox,
             "leftovers": outcome.leftovers,
             "replay_trace": self.recording,

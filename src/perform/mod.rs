@@ -11,6 +11,7 @@ mod failure;
 mod json;
 mod observer;
 mod recording;
+mod steady;
 
 use crate::exit::{Exit, Failure};
 use crate::{clock, diff};
@@ -30,6 +31,7 @@ use ctrace_replayer::{
 pub(crate) use failure::refusal;
 pub(crate) use observer::{Interrupt, Note, Observer, Stage};
 pub(crate) use recording::{identity, replaces_replays_of};
+pub(crate) use steady::Steady;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) gates: Gates,
     /// Conditions that end it.
     pub(crate) abort_on: Vec<Trigger>,
+    /// Conditions that are to hold all the time.
+    pub(crate) steady: Vec<Trigger>,
     /// The faults that are put on top.
     pub(crate) faults: Option<Faults>,
 }
@@ -78,6 +82,7 @@ impl Options {
             gates: Gates::new(Profile::Synthetic),
             faults: None,
             abort_on: Vec::new(),
+            steady: Vec::new(),
         }
     }
 
@@ -105,6 +110,8 @@ pub(crate) struct Performed {
     pub(crate) aborted: Option<Aborted>,
     /// How many faults were planned.
     pub(crate) planned: u64,
+    /// What came of the conditions that were to hold.
+    pub(crate) steady: Vec<Steady>,
 }
 
 impl Performed {
@@ -194,8 +201,9 @@ pub(crate) fn replay_recorded_and_judged(
     for problem in &outcome.problems {
         observer.note(&Note::Lacking(problem.clone()));
     }
+    let steady = steady::judge(&options.steady, recording.as_deref(), &mut report)?;
     let planned = options.edits().map_or(0, |edits| edits.planned());
-    Ok(Performed { plan, outcome, sandbox, report, answers, recording, aborted, planned })
+    Ok(Performed { plan, outcome, sandbox, report, answers, recording, aborted, planned, steady })
 }
 
 /// Waits for the end; with the time when it came.

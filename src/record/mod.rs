@@ -9,7 +9,7 @@ mod noted;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::{signals, units};
-use ctrace_analysis::{Firing, Trigger};
+use ctrace_analysis::{Firing, Trigger, TriggerError};
 use ctrace_format::{DumpReason, Event, Known};
 use ctrace_recorder::privilege::Whose;
 use ctrace_recorder::{
@@ -309,12 +309,15 @@ fn check_stdout(args: &Args) -> Result<(), Failure> {
 
 /// For clap: a trigger, or why it is none, and where.
 pub(crate) fn parse_trigger(text: &str) -> Result<Trigger, String> {
-    Trigger::parse(text).map_err(|error| {
-        // One cell for each character, so that the mark stands below its own.
-        let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let mark = format!("{:>column$}", '^', column = error.column);
-        format!("column {}: {}\n\n    {shown}\n    {mark}", error.column, error.what)
-    })
+    Trigger::parse(text).map_err(|error| trigger_error(text, &error))
+}
+
+/// A mistake of an expression, with its place.
+pub(crate) fn trigger_error(text: &str, error: &TriggerError) -> String {
+    // One cell for each character, so that the mark stands below its own.
+    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mark = format!("{:>column$}", '^', column = error.column);
+    format!("column {}: {}\n\n    {shown}\n    {mark}", error.column, error.what)
 }
 
 /// The least memory that a window is worth.

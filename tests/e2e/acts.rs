@@ -2,6 +2,7 @@
 //! `plan check` says, and nothing else deviates.
 
 use crate::host::{can_record, free_port, has, run, shared};
+use crate::judged::{PYTHON, has_python};
 use crate::inject::{CLIENTS, recorded, replayed};
 use serde_json::Value;
 use std::path::Path;
@@ -26,12 +27,12 @@ fn results(events: &[Value], name: &str, injected: bool) -> Vec<i64> {
 }
 
 fn clients(directory: &Path) -> std::path::PathBuf {
-    recorded(directory, &["python3", "-S", "-E", "-c", CLIENTS])
+    recorded(directory, &[PYTHON, "-S", "-E", "-c", CLIENTS])
 }
 
 #[test]
 fn a_close_that_fails_does_not_keep_its_number() {
-    if !can_record() || !has(&["python3"]) {
+    if !can_record() || !has_python() {
         return;
     }
     let _host = shared();
@@ -46,7 +47,7 @@ fn a_close_that_fails_does_not_keep_its_number() {
 
 #[test]
 fn a_call_does_its_work_and_fails() {
-    if !can_record() || !has(&["python3"]) {
+    if !can_record() || !has_python() {
         return;
     }
     let _host = shared();
@@ -63,7 +64,7 @@ fn a_call_does_its_work_and_fails() {
 
 #[test]
 fn a_call_returns_what_is_asked_and_moves_a_part() {
-    if !can_record() || !has(&["python3"]) {
+    if !can_record() || !has_python() {
         return;
     }
     let _host = shared();
@@ -82,7 +83,7 @@ fn a_call_returns_what_is_asked_and_moves_a_part() {
 
 #[test]
 fn a_connection_stays_in_the_queue_or_is_dropped() {
-    if !can_record() || !has(&["python3"]) {
+    if !can_record() || !has_python() {
         return;
     }
     let _host = shared();
@@ -116,12 +117,12 @@ for pid in pids:
 
 #[test]
 fn a_signal_comes_with_a_call() {
-    if !can_record() || !has(&["python3"]) {
+    if !can_record() || !has_python() {
         return;
     }
     let _host = shared();
     let dir = tempfile::tempdir().unwrap();
-    let trace = recorded(dir.path(), &["python3", "-S", "-E", "-c", SIGNALS]);
+    let trace = recorded(dir.path(), &[PYTHON, "-S", "-E", "-c", SIGNALS]);
     for signal in ["USR1", "USR2", "WINCH"] {
         let fault = format!("%%stat:signal={signal}:path=/etc/hostname:when=3+5");
         performed(&trace, &[&fault]);
@@ -153,7 +154,7 @@ fn a_pipeline_goes_on_without_the_process_that_is_killed() {
 
 #[test]
 fn who_asks_a_server_that_is_killed_reads_the_end() {
-    if !can_record() || !has(&["python3"]) {
+    if !can_record() || !has_python() {
         return;
     }
     let _host = shared();
@@ -172,7 +173,7 @@ for i in range(10):
     c = socket.create_connection(port); c.sendall(b'hello'); c.recv(100); c.close()
 os.waitpid(pid, 0)
 ";
-    let trace = recorded(dir.path(), &["python3", "-S", "-E", "-c", program]);
+    let trace = recorded(dir.path(), &[PYTHON, "-S", "-E", "-c", program]);
     performed(&trace, &["accept4:signal=KILL:when=6"]);
     performed(&trace, &["sendto:signal=KILL:when=6:role=python3:arg=count=10"]);
 }

@@ -108,7 +108,7 @@ impl Burst {
 }
 
 /// Most times that errors may come as often.
-const MAX_RATE: f64 = 10_000.0;
+pub(super) const MAX_RATE: f64 = 10_000.0;
 
 /// `recorded*K`: errors are to come K times as often as in the recording.
 pub(super) fn rate(text: &str) -> Result<f64, Mistake> {

@@ -1,12 +1,13 @@
 //! The errors that a recording has by itself, and how often they would come if there were more of them.
 
+use super::VERSION;
+use super::moments::MAX_RATE;
 use super::plan::Plan;
 use super::seats::Names;
 use super::tree::Node;
 use super::yaml::DocumentError;
-use super::{VERSION, document};
-use crate::trigger::is_failure;
-use ctrace_format::syscalls::{self, Call};
+use crate::overview::calls::{on, says};
+use ctrace_format::syscalls::{self, Call, Failing};
 use ctrace_format::{Event, Filter, ReadError, SyscallFlags, TaskId, Tgid, Trace, errno};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -66,7 +67,7 @@ impl Natural {
 
     /// How many times as often as in the recording it comes at a factor: as often as all calls allow at most.
     fn times(&self, factor: f64) -> f64 {
-        (self.amplified() * factor).min(1.0) / self.rate().max(f64::MIN_POSITIVE)
+        ((self.amplified() * factor).min(1.0) / self.rate().max(f64::MIN_POSITIVE)).min(MAX_RATE)
     }
 }
 
@@ -109,7 +110,7 @@ pub fn natural(trace: &Trace) -> Result<Vec<Natural>, ReadError> {
         *counts.calls.entry(second).or_default() += 1;
         let failed = call.errno().and_then(|errno| u16::try_from(errno).ok());
         if let Some(errno) = failed.filter(|_| !call.flags.contains(SyscallFlags::INJECTED))
-            && is_failure(call, trace)
+            && says(trace, name, errno.into(), &on(trace, &call.details, call.object)) == Failing::Failure
         {
             *counts.failed.entry(errno).or_default().entry(second).or_default() += 1;
         }
@@ -147,10 +148,10 @@ pub fn amplify(all: &[Natural], factor: f64, seed: u64) -> Result<Option<Plan>, 
         .filter(|natural| {
             let more = natural.failed as f64 * (natural.times(factor) - 1.0);
             // Less than half a call is none.
-            more >= 0.5 && errno::name(i32::from(natural.errno)).is_some()
+            more >= 0.5 && errno::name(natural.errno.into()).is_some()
         })
         .map(|natural| {
-            let name = errno::name(i32::from(natural.errno)).unwrap_or_default();
+            let name = errno::name(natural.errno.into()).unwrap_or_default();
             let matching = Node::map([
                 ("syscall", Node::text(natural.call)),
                 ("role", Node::text(&natural.role)),
@@ -169,5 +170,5 @@ pub fn amplify(all: &[Natural], factor: f64, seed: u64) -> Result<Option<Plan>, 
         ("seed", Node::bare(seed)),
         ("faults", Node::list(rules)),
     ]);
-    document::plan(&document).map(Some)
+    Plan::of_document(&document.json()).map(Some)
 }
