@@ -8,11 +8,13 @@ use crate::output::{Output, Shape, Style};
 use crate::perform::{self, Options};
 use crate::{diff, record, replay, signals, units, zone};
 use anyhow::{Context, anyhow};
+use ctrace_analysis::faults::Plan;
 use ctrace_analysis::{Finding, Level};
 use ctrace_format::{OutFile, Taken, Trace, TraceFile};
 use ctrace_recorder::privilege::Whose;
 use ctrace_recorder::{Config, Ended, Recorder, Recording, Target};
 use ctrace_report::html::page;
+use ctrace_samples::shop::Incident;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -30,7 +32,10 @@ pub(crate) struct Args {
     dir: Option<PathBuf>,
     /// What goes wrong: payment-refuses, payment-slow, disk-full, fd-leak
     #[arg(long, value_name = "NAME", default_value = "payment-refuses")]
-    incident: ctrace_samples::shop::Incident,
+    incident: Incident,
+    /// Let all go well while it is recorded, and put what goes wrong on top of the replay, by a fault plan
+    #[arg(long)]
+    plan: bool,
     /// One JSON object at the end
     #[arg(long)]
     json: bool,
@@ -39,6 +44,19 @@ pub(crate) struct Args {
 /// Before, during and after the incident.
 const PHASES: [Duration; 3] =
     [Duration::from_millis(2500), Duration::from_secs(3), Duration::from_millis(2500)];
+/// The address of payment in the sample plans.
+const PAYMENT: &str = "127.0.0.1:8003";
+
+/// The sample plan by which an incident is put on top of a replay.
+const fn plan_of(incident: Incident) -> &'static str {
+    match incident {
+        Incident::PaymentRefuses => include_str!("../samples/plans/payment-refuses.yaml"),
+        Incident::PaymentSlow => include_str!("../samples/plans/payment-slow.yaml"),
+        Incident::DiskFull => include_str!("../samples/plans/disk-full.yaml"),
+        Incident::FdLeak => include_str!("../samples/plans/fd-leak.yaml"),
+    }
+}
+
 /// How many sentences tell the story.
 const SENTENCES: usize = 6;
 
@@ -72,11 +90,8 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
     let checkout = shop.pid("checkout")?;
     pause(Duration::from_millis(1500))?;
 
-    step(
-        out,
-        2,
-        &format!("recording checkout (process {checkout}) with eBPF while something goes wrong around it"),
-    );
+    let around = if args.plan { "while all is well" } else { "while something goes wrong around it" };
+    step(out, 2, &format!("recording checkout (process {checkout}) with eBPF {around}"));
     let mut config = Config::new(Target::Pid(checkout), &trace_path);
     config.whose = whose;
     let mut recording = Recorder::start(config).map_err(record::failure)?;
@@ -101,10 +116,15 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
         Ok(())
     };
     phase(&mut recording, PHASES[0], "all is well")?;
-    shop.switch(args.incident, true)?;
-    phase(&mut recording, PHASES[1], &format!("{} is on", args.incident))?;
-    shop.switch(args.incident, false)?;
-    phase(&mut recording, PHASES[2], "all is well again")?;
+    if args.plan {
+        phase(&mut recording, PHASES[1] + PHASES[2], "all is well")?;
+    } else {
+        shop.switch(args.incident, true)?;
+        phase(&mut recording, PHASES[1], &format!("{} is on", args.incident))?;
+        shop.switch(args.incident, false)?;
+        phase(&mut recording, PHASES[2], "all is well again")?;
+    }
+    let payment = shop.address("payment")?;
     bar.finish_and_clear();
     let outcome = recording.stop(Ended::Duration.text()).map_err(record::failure)?;
     shop.close()?;
@@ -125,18 +145,34 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
         out.say(&format!("    - {line}"));
     }
 
-    step(
-        out,
-        4,
-        "replaying it: the same calls to a real kernel, in a sandbox, recorded by the same recorder",
-    );
-    let options = Options::to(replay_path);
+    let mut options = Options::to(replay_path);
+    let on_top = args.plan.then(|| plan_of(args.incident).replace(PAYMENT, &payment));
+    let on_top = on_top.map(|plan| put_on_top(&plan, &dir, &trace, &mut options, out)).transpose()?;
+    let what = match on_top {
+        Some(_) => "replaying it with the plan on top: the same calls to a real kernel, in a sandbox",
+        None => "replaying it: the same calls to a real kernel, in a sandbox, recorded by the same recorder",
+    };
+    step(out, 4, what);
     let performed =
         perform::replay_recorded_and_judged(&trace_path, &trace, &options, &mut replay::Screen::new(out))?;
     replay::describe(&performed, out);
     let replay_path = performed.recording.as_deref();
+    let story = match replay_path.filter(|_| args.plan) {
+        Some(path) => {
+            let story = self::story(path, &Trace::open(path)?)?;
+            out.say("what the trace of the replay tells:");
+            story.iter().for_each(|line| out.say(&format!("    - {line}")));
+            story
+        }
+        None => story,
+    };
 
-    step(out, 5, "is the replay like the recording?");
+    let question = if args.plan {
+        "is the replay like the recording would have been with these faults?"
+    } else {
+        "is the replay like the recording?"
+    };
+    step(out, 5, question);
     if !args.json {
         diff::print(&trace_path, replay_path, &performed.report, out)?;
     }
@@ -146,12 +182,28 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
             Shape::Demo,
             json!({
                 "incident": args.incident.to_string(), "trace": trace_path, "replay": performed.json(), "report": report,
+                "plan": on_top,
                 "findings": story, "elapsed_ns": began.elapsed().as_nanos() as u64,
             }),
         )?;
     }
     files(&dir, &trace_path, replay_path, &report, began, out);
     Ok(performed.exit())
+}
+
+/// Leaves the plan beside the traces and puts it on top of the replay. Returns where it is.
+fn put_on_top(
+    text: &str,
+    dir: &Path,
+    trace: &Trace,
+    options: &mut Options,
+    out: &mut Output,
+) -> Result<PathBuf, Failure> {
+    let path = OutFile::create(&dir.join("plan.yaml"), &Taken::Next)
+        .and_then(|file| file.write_whole(text.as_bytes()))?;
+    let plan = Plan::of_document(text).map_err(|error| Failure::say(Exit::Internal, error))?;
+    options.faults = Some(replay::put_on_top(&plan, trace, out)?);
+    Ok(path)
 }
 
 fn step(out: &mut Output, number: u32, text: &str) {
@@ -256,7 +308,14 @@ impl Shop {
             .ok_or_else(|| Failure::say(Exit::Internal, format_args!("the shop has no {role}")))
     }
 
-    fn switch(&mut self, incident: ctrace_samples::shop::Incident, on: bool) -> Result<(), Failure> {
+    /// The address that a role listens at.
+    fn address(&self, role: &str) -> Result<String, Failure> {
+        let address = self.roles["roles"][role]["addr"].as_str();
+        let lacks = || Failure::say(Exit::Internal, format_args!("the shop says no address of {role}"));
+        address.map(str::to_owned).ok_or_else(lacks)
+    }
+
+    fn switch(&mut self, incident: Incident, on: bool) -> Result<(), Failure> {
         let state = if on { "on" } else { "off" };
         if let Some(stdin) = &mut self.stdin {
             writeln!(stdin, "{incident} {state}")?;

@@ -9,6 +9,7 @@ use crate::output::{Output, Shape};
 use crate::perform::{self, Faults, Options};
 use crate::plan::Expressions;
 use crate::{diff, faults, plan, record, signals};
+use ctrace_analysis::faults::Plan as FaultPlan;
 use ctrace_analysis::{Profile, Trigger, without_replay};
 use ctrace_format::{Lack, Policy, Taken, Trace, TraceFile};
 use ctrace_replayer::Pace;
@@ -149,23 +150,29 @@ struct OnTop {
 /// The faults that are asked for, and the conditions that end their replay. Each rule has to hit something.
 fn on_top(args: &Args, trace: &Trace, out: &mut Output) -> Result<Option<OnTop>, Failure> {
     let Some(plan) = args.faults.plan()? else { return Ok(None) };
-    let resolution = faults::resolve(&plan, trace)?;
-    if let Some(why) = plan::lacks(&plan, &resolution) {
-        let failure = Failure::say(Exit::Inconclusive, why);
-        return Err(failure.fix("ctrace plan check says what each rule hits"));
-    }
-    for line in plan::lines(&plan, &resolution) {
-        out.say(&line);
-    }
-    let edits = faults::edits(&plan, &resolution, trace)?;
+    let faults = put_on_top(&plan, trace, out)?;
     let usage = |error: String| Failure::say(Exit::Usage, error);
     let abort_on = plan.abort.iter().map(|text| record::parse_trigger(text).map_err(usage));
     let steady = plan.steady.iter().map(|text| parse_steady(text).map_err(usage));
     Ok(Some(OnTop {
         abort_on: abort_on.collect::<Result<_, _>>()?,
         steady: steady.collect::<Result<_, _>>()?,
-        faults: Faults { edits: Arc::new(edits), plan: plan.text() },
+        faults,
     }))
+}
+
+/// The faults of a plan, which are told. Each rule has to hit something.
+pub(crate) fn put_on_top(plan: &FaultPlan, trace: &Trace, out: &mut Output) -> Result<Faults, Failure> {
+    let resolution = faults::resolve(plan, trace)?;
+    if let Some(why) = plan::lacks(plan, &resolution) {
+        let failure = Failure::say(Exit::Inconclusive, why);
+        return Err(failure.fix("ctrace plan check says what each rule hits"));
+    }
+    for line in plan::lines(plan, &resolution) {
+        out.say(&line);
+    }
+    let edits = faults::edits(plan, &resolution, trace)?;
+    Ok(Faults { edits: Arc::new(edits), plan: plan.text() })
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {

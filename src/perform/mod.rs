@@ -31,11 +31,11 @@ use ctrace_replayer::{
 pub(crate) use failure::refusal;
 pub(crate) use observer::{Interrupt, Note, Observer, Stage};
 pub(crate) use recording::{identity, replaces_replays_of};
-pub(crate) use steady::Steady;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use steady::Steady;
 
 /// How to replay and judge.
 #[derive(Debug)]

@@ -61,7 +61,11 @@ pub(super) fn judge(
         .iter()
         .filter_map(|steady| {
             let firing = steady.failed.as_ref()?;
-            Some(format!("the steady state did not hold at {:.3} s: {}", firing.t_ns as f64 / 1e9, firing.text))
+            Some(format!(
+                "the steady state did not hold at {:.3} s: {}",
+                firing.t_ns as f64 / 1e9,
+                firing.text
+            ))
         })
         .collect();
     if !failed.is_empty() && report.verdict == Verdict::Match {

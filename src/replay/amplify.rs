@@ -216,7 +216,8 @@ fn conclusion(sweep: &Sweep, runs: &[Run]) -> String {
         let highest = sweep.tried().iter().map(|tried| tried.factor).fold(0.0, f64::max);
         return format!("the steady state holds up to ×{highest:.2}, the largest factor that was tried");
     };
-    let first = runs.iter().find(|run| (run.factor - breaking.factor).abs() < f64::EPSILON && run.broke().is_some());
+    let first =
+        runs.iter().find(|run| (run.factor - breaking.factor).abs() < f64::EPSILON && run.broke().is_some());
     let detail = first.and_then(Run::broke).unwrap_or_default();
     let (from, to) = breaking.share();
     let held = sweep.held().map_or_else(

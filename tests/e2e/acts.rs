@@ -2,8 +2,8 @@
 //! `plan check` says, and nothing else deviates.
 
 use crate::host::{can_record, free_port, has, run, shared};
-use crate::judged::{PYTHON, has_python};
 use crate::inject::{CLIENTS, recorded, replayed};
+use crate::judged::{PYTHON, has_python};
 use serde_json::Value;
 use std::path::Path;
 

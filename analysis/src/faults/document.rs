@@ -176,7 +176,22 @@ impl Reader<'_> {
             plan.pressure = Some(Levels::of(pressure));
             plan.others.push(Other::pressure(fault, pressure));
         } else if let Some(process) = fault.get("process") {
-            plan.others.push(Other::process(fault, process));
+            match Other::process(fault, process) {
+                // The first call of its role from then on is where it dies.
+                Other { ask: Ask::Process { role, act, at_ns, .. }, .. }
+                    if matches!(act.as_str(), "kill" | "oom") =>
+                {
+                    let from = format!("{}ns..", at_ns);
+                    let said = vec![
+                        ("signal", "SIGKILL".to_owned()),
+                        ("role", role),
+                        ("window", from),
+                        ("max", "1".to_owned()),
+                    ];
+                    plan.rules.push(self.of_parts(fault, "all", &said, id)?);
+                }
+                other => plan.others.push(other),
+            }
         } else if let Some(time) = fault.get("time") {
             plan.others.push(Other::clock(fault, time));
         }

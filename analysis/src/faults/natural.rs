@@ -152,10 +152,8 @@ pub fn amplify(all: &[Natural], factor: f64, seed: u64) -> Result<Option<Plan>, 
         })
         .map(|natural| {
             let name = errno::name(natural.errno.into()).unwrap_or_default();
-            let matching = Node::map([
-                ("syscall", Node::text(natural.call)),
-                ("role", Node::text(&natural.role)),
-            ]);
+            let matching =
+                Node::map([("syscall", Node::text(natural.call)), ("role", Node::text(&natural.role))]);
             let rate = Node::map([("rate", Node::text(format!("recorded*{}", natural.times(factor))))]);
             let act = Node::map([("error", Node::text(name))]);
             Node::map([("match", matching), ("when", rate), ("do", act)])
