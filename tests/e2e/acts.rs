@@ -204,7 +204,6 @@ fn a_server_under_load_bears_it() {
         "close:error=EIO:role=redis-server:prob=0.3",
         "accept4:error=EMFILE:role=redis-server:when=2+3",
         "getpid,openat:signal=WINCH:role=redis-server:max=5",
-        "write:signal=KILL:role=redis-server:when=100",
     ] {
         performed(&trace, &[fault]);
     }
