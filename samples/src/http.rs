@@ -140,8 +140,19 @@ pub struct Backend {
     timeout: Duration,
     attempts: u32,
     backoff: Duration,
-    idle: Mutex<Vec<BufReader<TcpStream>>>,
+    idle: Mutex<Vec<Kept>>,
 }
+
+/// A connection, and how many requests it has carried.
+#[derive(Debug)]
+struct Kept {
+    stream: BufReader<TcpStream>,
+    requests: u32,
+}
+
+/// Requests that a connection carries. Clients let go of a connection now and then, so that a server that is moved, or added,
+/// gets its part.
+const REQUESTS: u32 = 10;
 
 impl Backend {
     /// A backend that is asked up to `attempts` times, each answer being waited for up to `timeout`.
@@ -154,8 +165,8 @@ impl Backend {
         self.addr
     }
 
-    /// Sends a request and reads the answer: over an idle connection if there is one, else over a new one. A pooled
-    /// connection that the server has closed meanwhile costs no attempt.
+    /// Sends a request and reads the answer: over an idle connection if there is one, else over a new one, which
+    /// is kept for some requests more. A pooled connection that the server has closed meanwhile costs no attempt.
     ///
     /// # Errors
     /// The last attempt's.
@@ -180,21 +191,15 @@ impl Backend {
         }
     }
 
-    fn connect(&self) -> io::Result<BufReader<TcpStream>> {
+    fn connect(&self) -> io::Result<Kept> {
         let stream = TcpStream::connect(self.addr)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(self.timeout))?;
         stream.set_write_timeout(Some(self.timeout))?;
-        Ok(BufReader::new(stream))
+        Ok(Kept { stream: BufReader::new(stream), requests: 0 })
     }
 
-    fn exchange(
-        &self,
-        mut connection: BufReader<TcpStream>,
-        method: &str,
-        path: &str,
-        body: &[u8],
-    ) -> io::Result<Response> {
+    fn exchange(&self, mut connection: Kept, method: &str, path: &str, body: &[u8]) -> io::Result<Response> {
         let mut bytes = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
             self.addr,
@@ -202,9 +207,10 @@ impl Backend {
         )
         .into_bytes();
         bytes.extend_from_slice(body);
-        connection.get_mut().write_all(&bytes)?;
-        let response = read_response(&mut connection)?;
-        if !response.close {
+        connection.stream.get_mut().write_all(&bytes)?;
+        let response = read_response(&mut connection.stream)?;
+        connection.requests += 1;
+        if !response.close && connection.requests < REQUESTS {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
         Ok(response)

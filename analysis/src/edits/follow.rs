@@ -627,7 +627,8 @@ impl Follower {
                     self.fds.set_tag(tgid, fd, NOT_MADE);
                 }
                 Change::Closed { last_in_table: true, .. } if !not_made && sc == Call::Close => {
-                    self.leaves_unread(ordinal + 1, call, words);
+                    // The kernel tells of it before the call returns.
+                    self.leaves_unread(ordinal, call, words);
                 }
                 _ => {}
             }

@@ -4,7 +4,7 @@ use super::follow::Stream;
 use crate::fds::{Descriptor, FdTracker, Generation};
 use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{Detail, Known, Object, SockAddr, SockCookie, Syscall, Tgid};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 // asm-generic/errno-base.h, asm-generic/errno.h
 const EPIPE: i64 = -32;
@@ -57,7 +57,7 @@ pub(super) struct Hangups {
     /// Pipes that nobody writes to; whether their reader knows.
     ended: FxHashMap<u64, bool>,
     /// Pipes that nobody reads from.
-    broken: FxHashMap<u64, ()>,
+    broken: FxHashSet<u64>,
 }
 
 impl Hangups {
@@ -118,7 +118,7 @@ impl Hangups {
                     self.ended.entry(*ino).or_default();
                 }
                 Some(End::Reads(ino)) => {
-                    self.broken.insert(*ino, ());
+                    self.broken.insert(*ino);
                 }
                 Some(End::Socket(cookie)) => {
                     let Some((own, other)) = ends(*cookie) else { continue };
@@ -158,7 +158,7 @@ impl Hangups {
     /// A write into a stream.
     pub(super) fn writes(&mut self, sc: Call, call: &Syscall, stream: &Stream) -> Finds {
         match stream {
-            Stream::Pipe(ino) if self.broken.contains_key(ino) => Finds::Broken(EPIPE),
+            Stream::Pipe(ino) if self.broken.contains(ino) => Finds::Broken(EPIPE),
             Stream::Pipe(_) => Finds::Same,
             Stream::Socket(from, to) => {
                 let Some(left) = self.left.get_mut(&(from.clone(), to.clone())) else { return Finds::Same };

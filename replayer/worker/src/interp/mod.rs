@@ -331,8 +331,8 @@ fn call(task: &Task, index: u32, step: &Step) {
     }
     let _turn = Turn::of(task, index, step, &regs);
     let forced = Forced::watch(task);
-    const STRIKES: u32 = flags::ENGINE | flags::INJECTED;
-    if step.flags & STRIKES == STRIKES {
+    let strikes = flags::ENGINE | flags::INJECTED;
+    if step.flags & strikes == strikes {
         // Before: the task may not come back.
         count(&task.slot.counters.delayed, 1);
     }
