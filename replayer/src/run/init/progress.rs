@@ -164,9 +164,10 @@ impl<'a> Tasks<'a> {
         self.control.slot(task).shift_ns.load(Relaxed)
     }
 
-    /// The longest that a task was delayed, ns of recorded time.
-    pub(super) fn longest_shift_ns(&self) -> u64 {
-        self.all().map(|task| self.shift_ns(task)).max().unwrap_or(0)
+    /// How long tasks were delayed together, ns of recorded time: the end comes later by so much when each waits for the one
+    /// before it.
+    pub(super) fn shifts_ns(&self) -> u64 {
+        self.all().fold(0, |sum: u64, task| sum.saturating_add(self.shift_ns(task)))
     }
 
     /// Whether a moment of the recording is over for a task by more than the slack. `Afap` knows no moments: only the order

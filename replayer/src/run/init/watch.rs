@@ -263,7 +263,7 @@ impl<'a> Watch<'a> {
     /// Whether the recording has been over for so long that nothing more is waited for.
     fn is_too_late(&self, now: u64) -> bool {
         let recorded = self.setup.recorded_ns;
-        let end = self.tasks.scaled(recorded.saturating_add(self.tasks.longest_shift_ns()));
+        let end = self.tasks.scaled(recorded.saturating_add(self.tasks.shifts_ns()));
         let latest = end.saturating_add(AFTER_END_NS).saturating_add(self.lacked_ns());
         recorded > 0 && self.setup.options.pace != Pace::Afap && now > latest
     }
