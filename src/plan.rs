@@ -4,9 +4,10 @@ use crate::exit::{Exit, Failure};
 use crate::faults;
 use crate::output::{Document, Output, Shape};
 use crate::{decode, read, units};
-use ctrace_analysis::faults::{Plan, Resolution, json_schema};
+use ctrace_analysis::faults::{Format, Plan, Resolution, json_schema};
 use ctrace_format::TraceFile;
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Say which calls of a recording faults would hit.
@@ -20,6 +21,70 @@ pub(crate) struct Args {
 enum What {
     Check(Check),
     Schema(Schema),
+    Import(Import),
+    Export(Export),
+}
+
+/// Make a plan of what another tool injects faults by.
+///
+/// Whatever has no place in a plan is told, and stands in its comments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ctrace plan import io-chaos.yaml -o plan.yaml
+  kubectl get networkchaos -o yaml slow-db | ctrace plan import - --strict")]
+pub(crate) struct Import {
+    /// The file; - is standard input
+    file: PathBuf,
+    /// Which tool it is of [default: the one that it looks like]
+    #[arg(long, value_name = "TOOL")]
+    from: Option<Tool>,
+    /// The plan [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace a file of that name
+    #[arg(long)]
+    force: bool,
+    /// Exit with 3 when something has no place in a plan
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Print a plan as another tool has it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ctrace plan export plan.yaml --to toxiproxy
+  strace $(ctrace plan export plan.yaml --to strace) -f ./service")]
+pub(crate) struct Export {
+    /// The plan; - is standard input
+    plan: PathBuf,
+    /// Which tool
+    #[arg(long, value_name = "TOOL")]
+    to: Tool,
+    /// Exit with 3 when something cannot be said there
+    #[arg(long)]
+    strict: bool,
+}
+
+/// The tools as words of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Tool {
+    Strace,
+    ChaosMesh,
+    ChaosToolkit,
+    Toxiproxy,
+}
+
+impl Tool {
+    const fn format(self) -> Format {
+        match self {
+            Self::Strace => Format::Strace,
+            Self::ChaosMesh => Format::ChaosMesh,
+            Self::ChaosToolkit => Format::ChaosToolkit,
+            Self::Toxiproxy => Format::Toxiproxy,
+        }
+    }
 }
 
 /// Print the JSON schema of plan files (draft 2020-12).
@@ -87,11 +152,49 @@ impl Expressions {
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
     match &args.what {
         What::Check(check) => run_check(check, out),
+        What::Import(args) => run_import(args, out),
+        What::Export(args) => run_export(args, out),
         What::Schema(Schema {}) => {
             json_schema().lines().try_for_each(|line| out.data(line))?;
             Ok(Exit::Done)
         }
     }
+}
+
+fn run_import(args: &Import, out: &mut Output) -> Result<Exit, Failure> {
+    let text = faults::text_of(&args.file)?;
+    let failure =
+        |what: &str, error| Failure::say(Exit::Usage, format_args!("{}: {what}{error}", args.file.display()));
+    let import = ctrace_analysis::faults::Import::of(&text, args.from.map(Tool::format))
+        .map_err(|error| failure("", error))?;
+    let yaml = import.yaml().map_err(|error| failure("the plan that this makes has a mistake: ", error))?;
+    for unmapped in &import.unmapped {
+        let field = decode::plain(unmapped.field.as_bytes());
+        out.say(&format!("not mapped: {field} (line {}): {}", unmapped.at.line, unmapped.why));
+    }
+    match &args.output {
+        None => yaml.lines().try_for_each(|line| out.data(line))?,
+        Some(path) => {
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create(true).create_new(!args.force).truncate(true);
+            let written = options.open(path).and_then(|mut file| file.write_all(yaml.as_bytes()));
+            written
+                .map_err(|error| Failure::say(Exit::Output, format_args!("{}: {error}", path.display())))?;
+            out.say(&format!("{}: {}", path.display(), units::plural(import.faults().len() as u64, "fault")));
+        }
+    }
+    Ok(if args.strict && !import.unmapped.is_empty() { Exit::Inconclusive } else { Exit::Done })
+}
+
+fn run_export(args: &Export, out: &mut Output) -> Result<Exit, Failure> {
+    let text = faults::text_of(&args.plan)?;
+    let export = ctrace_analysis::faults::Export::of(&text, args.to.format())
+        .map_err(|error| Failure::say(Exit::Usage, format_args!("{}: {error}", args.plan.display())))?;
+    for (what, why) in &export.left_out {
+        out.say(&format!("left out: {}: {why}", decode::plain(what.as_bytes())));
+    }
+    export.text.lines().try_for_each(|line| out.data(line))?;
+    Ok(if args.strict && !export.left_out.is_empty() { Exit::Inconclusive } else { Exit::Done })
 }
 
 fn run_check(args: &Check, out: &mut Output) -> Result<Exit, Failure> {

@@ -177,12 +177,12 @@ pub(super) const NET: Table = Table {
     name: "net",
     about: "The network between a role and a peer",
     keys: &[
-        needed("peer", PEER.form, PEER.about),
+        needed("peer", PEER.form, "the other end; any: whatever is no unix socket"),
         ROLE,
         key(
             "direction",
             Form::Scalar(Scalar::Words(&["to", "from", "both"])),
-            "of partition, delay and reset: to the peer, from it (default), or both",
+            "of partition (default both), delay and reset (default from): to the peer, from it, or both",
         ),
         key("refuse", YES, "the peer refuses connections: ECONNREFUSED"),
         key(

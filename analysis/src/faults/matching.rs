@@ -49,10 +49,14 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// `10.0.0.1:80`, `10.0.0.1`, `:80`, `[::1]:80`, `db:5432`, `db.example.com`, `/run/x.sock`, `@name`.
+    /// `10.0.0.1:80`, `10.0.0.1`, `:80`, `[::1]:80`, `db:5432`, `db.example.com`, `/run/x.sock`, `@name`;
+    /// `any` is every address.
     pub(super) fn parse(text: &str) -> Result<Self, Mistake> {
         if text.starts_with(['/', '@']) {
             return Ok(Self::Unix(Pattern::whole(text)));
+        }
+        if text == "any" {
+            return Ok(Self::Address { ip: None, port: None });
         }
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Self::Address { ip: Some(ip), port: None });

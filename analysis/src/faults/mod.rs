@@ -10,7 +10,9 @@
 mod asks;
 mod choose;
 mod document;
+mod export;
 mod fits;
+mod import;
 mod keys;
 mod matching;
 mod moments;
@@ -26,6 +28,8 @@ mod tree;
 mod yaml;
 
 pub use asks::{Amount, Ask, Cpu, Disk, Levels, Memory, Other};
+pub use export::Export;
+pub use import::{Format, Import, Unmapped, field_table};
 pub use keys::VERSION;
 pub use matching::{Comparison, Match, Peer, Predicate};
 pub use moments::{Burst, Window};

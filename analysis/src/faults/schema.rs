@@ -184,6 +184,13 @@ fn bit_rate(text: &str) -> Result<(), Mistake> {
     if is_number { Ok(()) } else { Err((0, format!("{text:?} is no bandwidth; write 1mbps, 8mbit"))) }
 }
 
+/// A bandwidth in bytes a second.
+pub(super) fn bytes_per_second(text: &str) -> Option<f64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let (_, scale) = RATES.iter().find(|(name, _)| *name == &text[digits.len()..])?;
+    digits.parse::<f64>().ok().map(|number| number * scale)
+}
+
 /// Holds a document against the table of plans.
 ///
 /// # Errors
