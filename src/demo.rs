@@ -161,7 +161,9 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
         Some(path) => {
             let story = self::story(path, &Trace::open(path)?)?;
             out.say("what the trace of the replay tells:");
-            story.iter().for_each(|line| out.say(&format!("    - {line}")));
+            for line in &story {
+                out.say(&format!("    - {line}"));
+            }
             story
         }
         None => story,

@@ -5,9 +5,8 @@ use crate::faults;
 use crate::output::{Document, Output, Shape};
 use crate::{decode, read, units};
 use ctrace_analysis::faults::{Format, Plan, Resolution, json_schema};
-use ctrace_format::TraceFile;
+use ctrace_format::{OutFile, Taken, TraceFile};
 use serde_json::{Value, json};
-use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Say which calls of a recording faults would hit.
@@ -175,11 +174,8 @@ fn run_import(args: &Import, out: &mut Output) -> Result<Exit, Failure> {
     match &args.output {
         None => yaml.lines().try_for_each(|line| out.data(line))?,
         Some(path) => {
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create(true).create_new(!args.force).truncate(true);
-            let written = options.open(path).and_then(|mut file| file.write_all(yaml.as_bytes()));
-            written
-                .map_err(|error| Failure::say(Exit::Output, format_args!("{}: {error}", path.display())))?;
+            let taken = if args.force { Taken::Replace } else { Taken::Next };
+            let path = OutFile::create(path, &taken)?.write_whole(yaml.as_bytes())?;
             out.say(&format!("{}: {}", path.display(), units::plural(import.faults().len() as u64, "fault")));
         }
     }

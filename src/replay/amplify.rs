@@ -107,7 +107,7 @@ pub(super) fn run(
             tried.broke += u32::from(run.broke().is_some());
             // The smallest factor that breaks, else the last.
             let is_better = kept.as_ref().is_none_or(|(other, broke, _)| match (run.broke(), broke) {
-                (Some(_), false) | (None, false) => true,
+                (_, false) => true,
                 (Some(_), true) => factor < *other,
                 (None, true) => false,
             });

@@ -37,6 +37,7 @@ mod messages;
 mod names;
 mod outcomes;
 mod outputs;
+mod plans;
 mod pods;
 mod privacy;
 mod privilege;

@@ -1,7 +1,7 @@
 //! The changes of one call, and the events that stand for them.
 
 use super::Injection;
-use crate::fds::effects;
+use crate::fds::{Effect, effects};
 use ctrace_format::syscalls::{self, Call, Family, Makes};
 use ctrace_format::{
     Connection, ConnectionKind, Detail, Event, Process, ProcessKind, Signal, SockAddr, SockCookie, Syscall,
@@ -153,7 +153,7 @@ pub(super) fn after(call: &Syscall, result: i64) -> (Syscall, Vec<Event>) {
     }
     let mut then: Vec<Event> = Vec::new();
     if let Some(close) = syscalls::number(call.sysno.abi, "close") {
-        let made = effects(sc, call).filter_map(|effect| effect.taken());
+        let made = effects(sc, call).filter_map(Effect::taken);
         then.extend(made.map(|fd| Event::Syscall(own(call, close, [fd as u64, 0, 0, 0, 0, 0]))));
     }
     then.push(Event::Syscall(told));

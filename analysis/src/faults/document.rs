@@ -181,7 +181,7 @@ impl Reader<'_> {
                 Other { ask: Ask::Process { role, act, at_ns, .. }, .. }
                     if matches!(act.as_str(), "kill" | "oom") =>
                 {
-                    let from = format!("{}ns..", at_ns);
+                    let from = format!("{at_ns}ns..");
                     let said = vec![
                         ("signal", "SIGKILL".to_owned()),
                         ("role", role),
@@ -273,8 +273,11 @@ impl Reader<'_> {
         said: &Said,
         id: Option<String>,
     ) -> Result<Rule, DocumentError> {
-        let parts: String = said.iter().map(|(key, value)| format!(":{key}={value}")).collect();
-        let rule = self.rule(fault, &format!("{calls}{parts}"), id)?;
+        let mut line = calls.to_owned();
+        for (key, value) in said {
+            line.extend([":", key, "=", value]);
+        }
+        let rule = self.rule(fault, &line, id)?;
         // A path may look as if it went on with a key.
         let meant = |name: &str| said.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
         let is_meant = rule.matching.path == meant("path").map(Pattern::new)
@@ -300,7 +303,7 @@ impl Reader<'_> {
 /// A time as expressions take it: they know no minutes and no hours.
 pub(super) fn in_seconds(text: &str) -> String {
     match moments::time(text) {
-        Ok(ns) if text.ends_with(|c| c == 'h' || c == 'm') => format!("{}ms", ns / 1_000_000),
+        Ok(ns) if text.ends_with(['h', 'm']) => format!("{}ms", ns / 1_000_000),
         _ => text.to_owned(),
     }
 }

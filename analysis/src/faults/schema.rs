@@ -7,6 +7,7 @@ use super::tree::{Mark, Node, Value};
 use super::yaml::DocumentError;
 use crate::Trigger;
 use crate::near::similar;
+use std::fmt::Write as _;
 
 /// The keys that a map has.
 #[derive(Debug)]
@@ -127,7 +128,6 @@ impl Scalar {
             [typed(name), vec![("minimum", Node::bare(min)), ("maximum", Node::bare(max))]].concat()
         };
         Node::map(match self {
-            Self::Text | Self::Expression | Self::Condition => typed("string"),
             Self::Bool => typed("boolean"),
             Self::Whole(min, max) => range("integer", min.to_string(), max.to_string()),
             Self::Number(min, max) => range("number", min.to_string(), max.to_string()),
@@ -149,7 +149,7 @@ impl Scalar {
                 vec![("type", types()), ("pattern", Node::text("^[0-9]+(B|kB|KB|MB|GB|KiB|MiB|GiB)?$"))]
             }
             Self::Said("error" | "errno_was" | "retval" | "signal" | "when") => vec![("type", types())],
-            Self::Said(_) => typed("string"),
+            Self::Text | Self::Expression | Self::Condition | Self::Said(_) => typed("string"),
         })
     }
 }
@@ -358,7 +358,7 @@ fn rows_of(table: &Table, prefix: &str, rows: &mut String) {
     for key in table.keys {
         let path = format!("{prefix}{}", key.name);
         let needed = if key.needed { " (needed)" } else { "" };
-        rows.push_str(&format!("| `{path}` | {}{needed} |\n", key.about.replace('|', "\\|")));
+        let _ = writeln!(rows, "| `{path}` | {}{needed} |", key.about.replace('|', "\\|"));
         below(&key.form, &path, rows);
     }
 }

@@ -72,6 +72,7 @@ impl Node {
     }
 
     /// A number, or true or false.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and booleans are passed")]
     pub fn bare(value: impl ToString) -> Self {
         Self { at: Mark::default(), value: Value::Text { text: value.to_string(), quoted: false } }
     }

@@ -70,8 +70,9 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, DocumentError> {
         }
         let (anchor, tag) = match &event {
             Event::Alias(_) => (1, false),
-            Event::Scalar(_, _, anchor, tag) => (*anchor, tag.is_some()),
-            Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) => (*anchor, tag.is_some()),
+            Event::Scalar(_, _, anchor, tag)
+            | Event::SequenceStart(anchor, tag)
+            | Event::MappingStart(anchor, tag) => (*anchor, tag.is_some()),
             _ => (0, false),
         };
         if anchor != 0 || tag {
@@ -105,22 +106,23 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, DocumentError> {
         match open.last_mut() {
             None => done.push(node),
             Some(Open::List(_, nodes)) => nodes.push(node),
-            Some(Open::Map(_, entries, key)) => match key.take() {
-                Some((at, key)) => entries.push(Entry { key, at, node }),
-                None => {
-                    let Some(name) = node.scalar() else {
-                        return Err(fail(at, format!("a key is a word, and this is {}", node.kind())));
-                    };
-                    if let Some(first) = entries.iter().find(|entry| entry.key == name) {
-                        let what = format!("{name:?} is said twice; the first is in line {}", first.at.line);
-                        return Err(fail(at, what));
-                    }
-                    if entries.len() >= MAX_KEYS {
-                        return Err(fail(at, format!("a map has at most {MAX_KEYS} keys")));
-                    }
-                    *key = Some((at, name.to_owned()));
+            Some(Open::Map(_, entries, key)) => {
+                if let Some((at, key)) = key.take() {
+                    entries.push(Entry { key, at, node });
+                    continue;
                 }
-            },
+                let Some(name) = node.scalar() else {
+                    return Err(fail(at, format!("a key is a word, and this is {}", node.kind())));
+                };
+                if let Some(first) = entries.iter().find(|entry| entry.key == name) {
+                    let what = format!("{name:?} is said twice; the first is in line {}", first.at.line);
+                    return Err(fail(at, what));
+                }
+                if entries.len() >= MAX_KEYS {
+                    return Err(fail(at, format!("a map has at most {MAX_KEYS} keys")));
+                }
+                *key = Some((at, name.to_owned()));
+            }
         }
     }
     Ok(done)

@@ -196,8 +196,9 @@ impl Descriptors {
             }
             if table.limited.count > 0 {
                 let (call, place, errno) = table.failing.unwrap_or((Call::Unlisted, Place::NOWHERE, EMFILE));
-                let limit = if errno == EMFILE && table.limited.injected == table.limited.count {
-                    format!("it had {} open", count(table.live.len() as u64))
+                let is_injected = table.limited.injected == table.limited.count;
+                let limit = if is_injected {
+                    "as a fault plan says".to_owned()
                 } else if errno == EMFILE {
                     format!("it had {} open, its limit", count(self.limit(*process, facts, table)))
                 } else {

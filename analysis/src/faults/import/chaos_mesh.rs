@@ -1,4 +1,4 @@
-//! Chaos Mesh: IOChaos, NetworkChaos, StressChaos, TimeChaos, DNSChaos.
+//! Chaos Mesh: `IOChaos`, `NetworkChaos`, `StressChaos`, `TimeChaos`, `DNSChaos`.
 
 use super::fields::{Field, not, to};
 use super::{Import, go_time, percent};
@@ -27,7 +27,7 @@ pub(super) const COMMON: &[Field] = &[
     not("status.**", "it is what became of the experiment"),
 ];
 
-/// Fields of IOChaos.
+/// Fields of `IOChaos`.
 pub(super) const IO: &[Field] = &[
     to("spec.delay", "`do.delay_enter`, of action latency"),
     to("spec.errno", "`do.error`, of action fault"),
@@ -45,7 +45,7 @@ pub(super) const IO: &[Field] = &[
     ),
 ];
 
-/// Fields of NetworkChaos.
+/// Fields of `NetworkChaos`.
 pub(super) const NETWORK: &[Field] = &[
     to("spec.delay.latency", "`net.delay`"),
     to("spec.delay.jitter", "`net.jitter`"),
@@ -79,7 +79,7 @@ pub(super) const NETWORK: &[Field] = &[
     not("spec.targetDevice", "a sandbox has one network device"),
 ];
 
-/// Fields of StressChaos.
+/// Fields of `StressChaos`.
 pub(super) const STRESS: &[Field] = &[
     to("spec.stressors.cpu.load", "`pressure.cpu.load`"),
     not("spec.stressors.cpu.workers", "a load is one of each CPU"),
@@ -91,13 +91,13 @@ pub(super) const STRESS: &[Field] = &[
     not("spec.stressngStressors", STRESSNG),
 ];
 
-/// Fields of TimeChaos.
+/// Fields of `TimeChaos`.
 pub(super) const TIME: &[Field] = &[
     to("spec.timeOffset", "`time.offset`"),
     to("spec.clockIds.*", "`time.clocks`, without CLOCK_; those that a plan does not know are told"),
 ];
 
-/// Fields of DNSChaos.
+/// Fields of `DNSChaos`.
 pub(super) const DNS: &[Field] =
     &[to("spec.patterns.*", "`dns.name`, a fault for each; the action error is `dns.answer: servfail`")];
 

@@ -1,6 +1,7 @@
 //! Tables of the fields of other tools' formats.
 
 use super::{chaos_mesh, toolkit, toxiproxy};
+use std::fmt::Write as _;
 
 /// A field, and what becomes of it.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(super) const fn not(path: &'static str, why: &'static str) -> Field {
 }
 
 /// The field that stands at a path.
-pub(super) fn find(table: &'static [Field], path: &str) -> Option<&'static Field> {
+pub(super) fn find<'t>(table: &'t [Field], path: &str) -> Option<&'t Field> {
     table.iter().find(|field| fits(field.path, path))
 }
 
@@ -58,13 +59,12 @@ pub fn field_table() -> String {
     ];
     let mut text = String::new();
     for (title, fields) in tables {
-        text.push_str(&format!("\n#### {title}\n\n| field | in a plan |\n|---|---|\n"));
+        let _ = write!(text, "\n#### {title}\n\n| field | in a plan |\n|---|---|\n");
         for field in fields {
-            let row = match field.to {
-                To::Plan(plan) => format!("| `{}` | {plan} |\n", field.path),
-                To::Not(why) => format!("| `{}` | not mapped: {why} |\n", field.path),
+            let _ = match field.to {
+                To::Plan(plan) => writeln!(text, "| `{}` | {plan} |", field.path),
+                To::Not(why) => writeln!(text, "| `{}` | not mapped: {why} |", field.path),
             };
-            text.push_str(&row);
         }
     }
     text

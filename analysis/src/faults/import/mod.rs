@@ -12,6 +12,7 @@ use super::yaml::{self, DocumentError};
 pub(super) use chaos_mesh::METHODS;
 pub use fields::field_table;
 use fields::{Field, To, find};
+use std::fmt::Write as _;
 
 /// The format of another tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +107,7 @@ impl Import {
         let mut text = String::new();
         for unmapped in &self.unmapped {
             let field: String = unmapped.field.chars().filter(|c| !c.is_control()).take(200).collect();
-            text.push_str(&format!("# not mapped: {field} (line {}): {}\n", unmapped.at.line, unmapped.why));
+            let _ = writeln!(text, "# not mapped: {field} (line {}): {}", unmapped.at.line, unmapped.why);
         }
         text.push_str(&plan.yaml());
         super::Plan::of_document(&text)?;

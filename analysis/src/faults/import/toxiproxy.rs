@@ -104,7 +104,7 @@ pub(super) fn toxic(import: &mut Import, proxy: &str, upstream: &str, toxic: &No
     }
     match toxic.said("stream") {
         Some("upstream") if matches!(kind, "latency" | "reset_peer") => {
-            said.push(("direction", Node::text("to")))
+            said.push(("direction", Node::text("to")));
         }
         Some("upstream") if kind != "down" => {
             import.lacks(toxic.at, format!("{id}.stream"), "this fault is one of what comes from the peer");
