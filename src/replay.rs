@@ -30,7 +30,7 @@ Examples:
   sudo ctrace replay incident.ctr --inject connect:error=ECONNREFUSED:when=3+
   sudo ctrace replay incident.ctr --plan payment-refuses.yaml
   sudo ctrace replay incident.ctr --amplify --steady 'errno(connect)<20/s'
-                                                   its own errors, more and more often, until that breaks
+                                                   its own errors, ever more often, until it breaks
   sudo ctrace replay incident.ctr --abort-on 'errno(connect)>5/s' --abort-on 'silent>10s'
                                                    end it when one of these holds
 
