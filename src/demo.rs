@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
     let replay_path = dir.join("replay.ctr");
 
     step(out, 1, "a small shop opens: frontend, cart, checkout, payment and their customers, each a process");
-    let mut shop = Shop::open(&dir.join("shop"))?;
+    let mut shop = Shop::open(&dir.join("shop"), args.plan)?;
     let checkout = shop.pid("checkout")?;
     pause(Duration::from_millis(1500))?;
 
@@ -278,12 +278,14 @@ struct Shop {
 }
 
 impl Shop {
-    fn open(dir: &Path) -> Result<Self, Failure> {
+    /// With `lets_go`, its roles let go of a connection now and then, so that they connect while a plan has it fail.
+    fn open(dir: &Path, lets_go: bool) -> Result<Self, Failure> {
         let failed = |what: anyhow::Error| Failure::new(Exit::Internal, what.context("opening the shop"));
         let exe = std::env::current_exe().map_err(|e| failed(e.into()))?;
         let mut child = Command::new(exe)
             .args([crate::SHOP, "up", "--orders-per-second", "20", "--customers", "4", "--dir"])
             .arg(dir)
+            .envs(lets_go.then_some((ctrace_samples::http::REQUESTS, "10")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -141,6 +141,8 @@ pub struct Backend {
     attempts: u32,
     backoff: Duration,
     idle: Mutex<Vec<Kept>>,
+    /// How many requests a connection carries.
+    requests: u32,
 }
 
 /// A connection, and how many requests it has carried.
@@ -150,14 +152,17 @@ struct Kept {
     requests: u32,
 }
 
-/// Requests that a connection carries. Clients let go of a connection now and then, so that a server that is moved, or added,
-/// gets its part.
-const REQUESTS: u32 = 10;
+/// How many requests a connection carries, in the environment of the shop; without it, any number.
+pub const REQUESTS: &str = "CTRACE_SHOP_REQUESTS";
+
+fn requests() -> u32 {
+    std::env::var(REQUESTS).ok().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX)
+}
 
 impl Backend {
     /// A backend that is asked up to `attempts` times, each answer being waited for up to `timeout`.
     pub fn new(addr: SocketAddr, timeout: Duration, attempts: u32, backoff: Duration) -> Self {
-        Self { addr, timeout, attempts, backoff, idle: Mutex::new(Vec::new()) }
+        Self { addr, timeout, attempts, backoff, idle: Mutex::new(Vec::new()), requests: requests() }
     }
 
     /// Where it is.
@@ -209,8 +214,8 @@ impl Backend {
         bytes.extend_from_slice(body);
         connection.stream.get_mut().write_all(&bytes)?;
         let response = read_response(&mut connection.stream)?;
-        connection.requests += 1;
-        if !response.close && connection.requests < REQUESTS {
+        connection.requests = connection.requests.saturating_add(1);
+        if !response.close && connection.requests < self.requests {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
         Ok(response)
