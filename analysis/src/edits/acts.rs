@@ -60,7 +60,7 @@ pub(super) enum Way {
 
 /// How an injection changes a call.
 ///
-/// What a seccomp filter answers never reaches the kernel. Two calls have their failures differently, as Linux has them: the
+/// The kernel never sees a call that a seccomp filter answers. Two calls have their failures differently, as Linux has them: the
 /// number of a close is free whatever that reports (`filp_flush`, fs/open.c; close(2)), `EBADF` aside; and an accept that
 /// fails leaves its connection to the next one, but for `ECONNABORTED`, which says that it is gone.
 pub(super) fn way(injection: &Injection, sc: Call, call: &Syscall) -> Way {
@@ -191,7 +191,7 @@ pub(super) fn reset(t_ns: u64, cookie: SockCookie, ends: &(SockAddr, SockAddr), 
     Event::Connection(Connection { t_ns, cookie, task: None, local, peer, kind })
 }
 
-/// Who is struck by a signal.
+/// The tasks that a signal strikes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Struck {
     pub(super) t_ns: u64,

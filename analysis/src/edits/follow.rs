@@ -71,7 +71,7 @@ pub(super) struct Foreseen {
     lives: FxHashMap<u32, Vec<(u64, u64)>>,
     /// Processes that end by a signal of a fault, in the order of time.
     deaths: Vec<Death>,
-    /// Who accepts the connections of these addresses.
+    /// The processes that accept the connections of these addresses.
     acceptors: FxHashMap<SockAddr, Tgid>,
 }
 
@@ -86,7 +86,7 @@ struct Death {
     was_sent: bool,
 }
 
-/// What is found out by going through a recording once.
+/// Facts that one pass over a recording finds.
 #[derive(Debug)]
 pub(super) struct Scout {
     found: Foreseen,
@@ -151,7 +151,7 @@ impl Scout {
         }
     }
 
-    /// What was found.
+    /// The facts that the pass found.
     pub(super) fn finish(mut self) -> Foreseen {
         self.found.deaths.sort_by_key(|death| death.struck.t_ns);
         self.found
@@ -289,7 +289,7 @@ pub(super) struct Follower {
     fallen: usize,
     /// Processes that a signal has ended, until their recorded ends.
     dead: FxHashSet<Tgid>,
-    /// Of those, the ones of whom nobody else has the listeners.
+    /// Those among them whose listeners nobody else has.
     deaf: FxHashSet<Tgid>,
     /// Those who have not been reaped, and the signals.
     killed: FxHashMap<Tgid, u32>,
@@ -761,7 +761,7 @@ impl Follower {
         Some(Fate::Reaps { child: first, status: signo.into() })
     }
 
-    /// What a call finds whose other end is gone; and a wait, whose child is.
+    /// The result of a call whose other end is gone, and of a wait whose child is.
     fn hung_up(
         &mut self,
         ordinal: u64,

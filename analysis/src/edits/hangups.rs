@@ -12,7 +12,7 @@ const ECONNRESET: i64 = -104;
 /// include/linux/socket.h.
 const MSG_NOSIGNAL: u64 = 0x4000;
 
-/// What a description is.
+/// The kind of an open file description.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Reads(u64),
@@ -20,7 +20,7 @@ enum End {
     Socket(SockCookie),
 }
 
-/// What somebody finds whose other end is gone.
+/// The result that a call gets when its other end is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finds {
     /// Nothing but what it found.
