@@ -116,9 +116,10 @@ pub(super) fn run(
             }
             runs.push(run);
         }
-        // An error that comes as often as it can at this factor has nothing to add.
         if tried.tries > 0 {
             out.say(&step(&tried, &runs));
+        } else {
+            out.say(&format!("×{factor:.2}: not tried: no error comes more often at it"));
         }
         sweep.note(tried);
     }
@@ -213,7 +214,7 @@ fn step(tried: &Tried, runs: &[Run]) -> String {
 /// What came of it, in a sentence.
 fn conclusion(sweep: &Sweep, runs: &[Run]) -> String {
     let Some(breaking) = sweep.breaking() else {
-        let highest = sweep.tried().iter().map(|tried| tried.factor).fold(0.0, f64::max);
+        let highest = sweep.highest().unwrap_or(0.0);
         return format!("the steady state holds up to ×{highest:.2}, the largest factor that was tried");
     };
     let first =

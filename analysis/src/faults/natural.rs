@@ -10,7 +10,7 @@ use crate::overview::calls::{on, says};
 use ctrace_format::syscalls::{self, Call, Failing};
 use ctrace_format::{Event, Filter, ReadError, SyscallFlags, TaskId, Tgid, Trace, errno};
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An error that comes this seldom is made to come this often. This and the other two rules for how often are those of Phoebe
 /// (Zhang et al., "Maximizing Error Injection Realism for Chaos Engineering with System Calls", IEEE TDSC 2021).
@@ -76,10 +76,13 @@ impl Natural {
 struct Counts {
     calls: BTreeMap<u64, u64>,
     failed: BTreeMap<u16, BTreeMap<u64, u64>>,
+    /// Errors that broke something at least once.
+    failures: BTreeSet<u16>,
 }
 
-/// The errors of a recording that are failures, those that come most often first. Errors by which healthy programs look around
-/// or wait are none, and neither is what ctrace injected itself.
+/// The errors of a recording that are failures, those that come most often first. Errors by which healthy programs only look
+/// around or wait are none, and neither is what ctrace injected itself. An error that was a failure once counts wherever a call
+/// of the role got it, as a rule with a rate counts it.
 ///
 /// # Errors
 /// The trace cannot be read.
@@ -109,15 +112,19 @@ pub fn natural(trace: &Trace) -> Result<Vec<Natural>, ReadError> {
         let second = call.t_ns / SECOND_NS;
         *counts.calls.entry(second).or_default() += 1;
         let failed = call.errno().and_then(|errno| u16::try_from(errno).ok());
-        if let Some(errno) = failed.filter(|_| !call.flags.contains(SyscallFlags::INJECTED))
-            && says(trace, name, errno.into(), &on(trace, &call.details, call.object)) == Failing::Failure
-        {
+        if let Some(errno) = failed.filter(|_| !call.flags.contains(SyscallFlags::INJECTED)) {
             *counts.failed.entry(errno).or_default().entry(second).or_default() += 1;
+            if says(trace, name, errno.into(), &on(trace, &call.details, call.object)) == Failing::Failure {
+                counts.failures.insert(errno);
+            }
         }
     }
     let mut all: Vec<Natural> = Vec::new();
     for ((role, call), counts) in counted {
         for (errno, failed) in counts.failed {
+            if !counts.failures.contains(&errno) {
+                continue;
+            }
             let share = |(second, calls): (&u64, &u64)| {
                 failed.get(second).copied().unwrap_or(0) as f64 / *calls as f64
             };

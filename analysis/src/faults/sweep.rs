@@ -85,10 +85,19 @@ impl Sweep {
         self.tried.iter().copied().filter(Tried::breaks).min_by(|a, b| a.factor.total_cmp(&b.factor))
     }
 
+    /// The largest factor that was tried at all.
+    pub fn highest(&self) -> Option<f64> {
+        self.tried.iter().filter(|tried| tried.tries > 0).map(|tried| tried.factor).reduce(f64::max)
+    }
+
     /// The largest factor below that which holds.
     pub fn held(&self) -> Option<Tried> {
         let below = self.breaking().map_or(f64::INFINITY, |breaking| breaking.factor);
-        let held = self.tried.iter().copied().filter(|tried| !tried.breaks() && tried.factor < below);
+        let held = self
+            .tried
+            .iter()
+            .copied()
+            .filter(|tried| tried.tries > 0 && !tried.breaks() && tried.factor < below);
         held.max_by(|a, b| a.factor.total_cmp(&b.factor))
     }
 }
