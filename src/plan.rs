@@ -224,6 +224,15 @@ fn run_check(args: &Check, out: &mut Output) -> Result<Exit, Failure> {
         for line in lines(&plan, &resolution) {
             out.data(&line)?;
         }
+        let hits: u64 = resolution.rules.iter().map(|rule| rule.hits).sum();
+        if let Some(lost) = hits.checked_sub(edits.planned()).filter(|lost| *lost > 0) {
+            out.data(&format!(
+                "{} of {} take place; {} in what the others prevent, or at one call with them",
+                units::count(edits.planned()),
+                units::plural(hits, "hit"),
+                if lost == 1 { "1 is".to_owned() } else { format!("{} are", units::count(lost)) }
+            ))?;
+        }
         let left_out: Vec<String> =
             edits.left_out().map(|(name, count)| format!("{name} {}", units::count(count))).collect();
         if !left_out.is_empty() {

@@ -87,6 +87,8 @@ struct Tried {
     program: String,
     rule: usize,
     eligible: u64,
+    /// The calls that it hits, of which so many take place.
+    hits: u64,
     planned: u64,
     fired: u64,
     verdict: String,
@@ -175,12 +177,15 @@ fn attempt(name: &str, rule: usize, ctrace: &Path, trace: &Path) -> Result<Optio
     let trace = text(trace)?;
     let check = said(ctrace, &["plan", "check", trace, "--json", "--seed", SEED, "--inject", expression])?;
     let figures = &check["rules"][0];
-    let (eligible, planned) = (figures["eligible"].as_u64(), figures["hits"].as_u64());
-    let (eligible, planned) = eligible.zip(planned).context("plan check tells no figures")?;
+    let figure = |value: &Value| value.as_u64().context("plan check tells no figures");
+    // Some hits lie in what other hits prevent.
+    let (eligible, hits, planned) =
+        (figure(&figures["eligible"])?, figure(&figures["hits"])?, figure(&check["planned"])?);
     let mut tried = Tried {
         program: name.to_owned(),
         rule,
         eligible,
+        hits,
         planned,
         fired: 0,
         verdict: "–".to_owned(),
@@ -227,7 +232,7 @@ fn of_rules(tried: &[Tried]) -> Vec<Line> {
             t.fired != t.planned
         }),
         line("rules by chance: hits beyond 3 σ", &|t| !is_counted(t), &|t| {
-            RULES[t.rule].prob.is_some_and(|prob| !is_likely(t.planned, t.eligible, prob))
+            RULES[t.rule].prob.is_some_and(|prob| !is_likely(t.hits, t.eligible, prob))
         }),
         line("replays that do something else beside the faults", &hits, &|t| {
             t.fails.iter().any(|metric| !matches!(metric.as_str(), "drift" | "makespan"))
@@ -239,14 +244,17 @@ fn of_rules(tried: &[Tried]) -> Vec<Line> {
 
 /// The replays that were not as they should be, and how many were.
 fn table(tried: &[Tried]) -> Table {
-    let mut table =
-        Table::new(&["program", "rule", "hits", "of", "fired", "forced", "verdict", "fails"], &[0, 1, 6, 7]);
+    let mut table = Table::new(
+        &["program", "rule", "hits", "of", "planned", "fired", "forced", "verdict", "fails"],
+        &[0, 1, 7, 8],
+    );
     for t in tried {
         let cells = [
             t.program.clone(),
             RULES[t.rule].text.to_owned(),
-            t.planned.to_string(),
+            t.hits.to_string(),
             t.eligible.to_string(),
+            t.planned.to_string(),
             t.fired.to_string(),
             t.forced.to_string(),
             t.verdict.clone(),
