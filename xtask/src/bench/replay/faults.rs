@@ -43,7 +43,7 @@ const PROGRAMS: [&str; 10] = [
     "python-threads",
     "python-asyncio",
     "sqlite",
-    "redis",
+    "redis@start",
     "nginx-one",
     "haproxy",
 ];
@@ -113,8 +113,14 @@ pub(in crate::bench) fn run(args: &Args) -> Result<ExitCode> {
         [] => PROGRAMS.contains(&p.name.as_str()),
         only => only.contains(&p.name),
     };
+    let programs: Vec<Program> = corpus::all(None)?.into_iter().filter(wanted).collect();
+    let names = if args.only.is_empty() { PROGRAMS.len() } else { args.only.len() };
+    ensure!(
+        programs.len() == names,
+        "not every name is one of the corpus; `cargo xtask bench replay --list` names them"
+    );
     let mut tried = Vec::new();
-    for (i, one) in corpus::all(None)?.iter().filter(|p| wanted(p)).enumerate() {
+    for (i, one) in programs.iter().enumerate() {
         let port = args.port + (3 * i as u16) % PORTS;
         let place = Place { ctrace: &ctrace, dir: own.path().join(&one.name), port };
         program::install(&one.needs)?;
