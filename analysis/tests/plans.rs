@@ -105,7 +105,10 @@ fn the_sample_plans_make_sense_and_are_named_after_incidents() {
         })
         .collect();
     names.sort();
-    assert_eq!(names, ["disk-full", "fd-leak", "payment-refuses", "payment-slow"]);
+    assert_eq!(
+        names,
+        ["cpu-throttled", "disk-full", "fd-leak", "memory-limit", "payment-refuses", "payment-slow"]
+    );
 }
 
 /// Compares a part of the documents with what the code says; `CTRACE_BLESS=1` writes it.

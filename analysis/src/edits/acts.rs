@@ -230,6 +230,11 @@ impl Struck {
         Event::Process(Process { t_ns: self.t_ns, task, kind })
     }
 
+    /// It ends itself with this code.
+    pub(super) fn exits(&self, sysno: Sysno, code: u32) -> Syscall {
+        self.call(sysno, [u64::from(code), 0, 0, 0, 0, 0], SyscallFlags::NO_EXIT)
+    }
+
     /// The signal is sent, or taken.
     pub(super) fn signal(&self, signo: u32, delivered: bool) -> Event {
         let (t_ns, task) = (self.t_ns, self.task);

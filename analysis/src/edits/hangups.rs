@@ -1,14 +1,19 @@
 //! Ends of pipes and connections that are gone before their time, and what those at the other ends find.
 
-use super::follow::Stream;
-use crate::fds::{Descriptor, FdTracker, Generation};
+use super::contents::Stream;
+use crate::fds::{Descriptor, FdTracker, Generation, open_flags};
 use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{Detail, Known, Object, SockAddr, SockCookie, Syscall, Tgid};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 // asm-generic/errno-base.h, asm-generic/errno.h
+const EAGAIN: i64 = -11;
 const EPIPE: i64 = -32;
 const ECONNRESET: i64 = -104;
+// include/uapi/asm-generic/fcntl.h
+const O_ACCMODE: u64 = 3;
+const O_RDONLY: u64 = 0;
+const O_WRONLY: u64 = 1;
 /// include/linux/socket.h.
 const MSG_NOSIGNAL: u64 = 0x4000;
 
@@ -18,6 +23,14 @@ enum End {
     Reads(u64),
     Writes(u64),
     Socket(SockCookie),
+}
+
+/// The way in which bytes go through an end of a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+    Both,
 }
 
 /// The result that a call gets when its other end is gone.
@@ -54,7 +67,9 @@ pub(super) struct Hangups {
     under_way: FxHashMap<Stream, i64>,
     /// Connections of which the other end is gone, by the address of the one that is left, and of the other.
     left: FxHashMap<(SockAddr, SockAddr), Left>,
-    /// Pipes that nobody writes to; whether their reader knows.
+    /// Open ends of pipes that were made in the recording, so that all of them are known.
+    pipes: FxHashMap<u64, Vec<(Generation, Way)>>,
+    /// Pipes that nobody writes to; whether their reader knows, and did not in the recording.
     ended: FxHashMap<u64, bool>,
     /// Pipes that nobody reads from.
     broken: FxHashSet<u64>,
@@ -79,7 +94,27 @@ impl Hangups {
                 for (fd, end) in ends {
                     self.known.extend(fds.get(tgid, fd).map(|it| (it.generation, end)));
                 }
+                let ways = [(*reads, Way::Out), (*writes, Way::In)];
+                let open =
+                    ways.into_iter().filter_map(|(fd, way)| Some((fds.get(tgid, fd)?.generation, way)));
+                self.pipes.insert(*ino, open.collect());
+                self.ended.remove(ino);
+                self.broken.remove(ino);
             }
+        }
+        if let Some(flags) = open_flags(sc, call)
+            && let Some(Object::Pipe { ino }) = call.object.and_then(|object| words.object_def(object))
+            && let Some(it) = fds.get(tgid, call.ret as i32)
+            && let Some(open) = self.pipes.get_mut(ino)
+        {
+            let (way, end) = match flags & O_ACCMODE {
+                O_RDONLY => (Way::Out, End::Reads(*ino)),
+                O_WRONLY => (Way::In, End::Writes(*ino)),
+                _ => (Way::Both, End::Writes(*ino)),
+            };
+            open.push((it.generation, way));
+            self.known.insert(it.generation, end);
+            return;
         }
         let (Some(object), Some(it)) = (call.object, fds.get(tgid, call.args[0] as i32)) else { return };
         let row = sc.row();
@@ -93,6 +128,24 @@ impl Hangups {
             _ => return,
         };
         self.known.insert(it.generation, end);
+    }
+
+    /// Whether a description is an end of a pipe.
+    pub(super) fn is_pipe(&self, generation: Generation) -> bool {
+        matches!(self.known.get(&generation), Some(End::Reads(_) | End::Writes(_)))
+    }
+
+    /// A description of an end of a pipe is closed for good.
+    pub(super) fn close_pipe(&mut self, generation: Generation) {
+        let Some(End::Reads(ino) | End::Writes(ino)) = self.known.remove(&generation) else { return };
+        let Some(open) = self.pipes.get_mut(&ino) else { return };
+        open.retain(|(it, _)| *it != generation);
+        if open.iter().all(|(_, way)| *way == Way::Out) {
+            self.ended.entry(ino).or_default();
+        }
+        if open.iter().all(|(_, way)| *way == Way::In) {
+            self.broken.insert(ino);
+        }
     }
 
     /// Bytes that were sent, or read.
@@ -114,10 +167,11 @@ impl Hangups {
         let mut resets = Vec::new();
         for it in gone {
             match self.known.get(&it.generation) {
-                Some(End::Writes(ino)) => {
+                // One that was there before the recording began, or that other processes have, may have more ends than are known.
+                Some(End::Writes(ino)) if !self.pipes.contains_key(ino) => {
                     self.ended.entry(*ino).or_default();
                 }
-                Some(End::Reads(ino)) => {
+                Some(End::Reads(ino)) if !self.pipes.contains_key(ino) => {
                     self.broken.insert(*ino);
                 }
                 Some(End::Socket(cookie)) => {
@@ -129,7 +183,7 @@ impl Hangups {
                     }
                     self.left.insert((other, own), Left { reset, ..Left::default() });
                 }
-                None => {}
+                _ => {}
             }
         }
         resets
@@ -145,9 +199,12 @@ impl Hangups {
         let nothing = gets == 0 && had >= 0;
         match stream {
             Stream::Pipe(ino) => match self.ended.get_mut(ino) {
-                Some(told) if nothing => found(told, 0),
+                // It read the end in the recording, too.
+                Some(false) if had == 0 => Finds::Same,
+                Some(told) if nothing || gets == 0 && had == EAGAIN => found(told, 0),
                 _ => Finds::Same,
             },
+            Stream::Pair(_) => Finds::Same,
             Stream::Socket(from, to) => match self.left.get_mut(&(to.clone(), from.clone())) {
                 Some(left) if nothing => found(&mut left.told, if left.reset { ECONNRESET } else { 0 }),
                 _ => Finds::Same,
@@ -159,7 +216,7 @@ impl Hangups {
     pub(super) fn writes(&mut self, sc: Call, call: &Syscall, stream: &Stream) -> Finds {
         match stream {
             Stream::Pipe(ino) if self.broken.contains(ino) => Finds::Broken(EPIPE),
-            Stream::Pipe(_) => Finds::Same,
+            Stream::Pipe(_) | Stream::Pair(_) => Finds::Same,
             Stream::Socket(from, to) => {
                 let Some(left) = self.left.get_mut(&(from.clone(), to.clone())) else { return Finds::Same };
                 if left.told {

@@ -25,10 +25,15 @@
 
 mod acts;
 mod bits;
+mod children;
+mod contents;
+mod files;
 mod follow;
 mod hangups;
 mod lives;
+mod names;
 mod ready;
+mod scout;
 
 pub use acts::{Strike, is_of_a_fault, strike};
 pub(crate) use acts::{cannot_fail_after, moves};
@@ -36,9 +41,12 @@ pub(crate) use lives::stops;
 
 use acts::{Way, after, answered, before, way};
 use bits::Bits;
-use ctrace_format::{Detail, Event, Known, Snapshot, Syscall, SyscallFlags, syscalls};
-use follow::{Decided, Fate, Follower, Scout};
+use ctrace_format::{
+    Connection, ConnectionKind, Detail, Event, Known, Snapshot, Syscall, SyscallFlags, syscalls,
+};
+use follow::{Decided, Fate, Follower};
 use rustc_hash::{FxHashMap, FxHashSet};
+use scout::Scout;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -77,6 +85,8 @@ pub struct Edits {
     left_out: BTreeMap<&'static str, u64>,
     /// Events that come before others.
     inserted: FxHashMap<u64, Vec<Event>>,
+    /// Where a recorded command began, if the recording tells.
+    began_in: Vec<u8>,
     /// Calls that are not made since the signal that came with them ended their process.
     struck: FxHashSet<u64>,
 }
@@ -90,6 +100,8 @@ struct Less {
     without: Vec<u64>,
     /// The wait status that it tells.
     status: Option<u64>,
+    /// Bytes that a connection sent and received fewer.
+    fewer: [u64; 2],
     /// The result does not depend on how far others have got in a replay: it is given.
     is_given: bool,
 }
@@ -149,12 +161,14 @@ impl Edits {
                 Ok(())
             })?;
             (edits.inserted, edits.struck) = (follower.inserted, follower.struck);
-            if more.clients() == foreseen.clients() {
+            more.holes = Some(follower.contents.holes());
+            if more.is_as(&foreseen) {
                 break;
             }
             foreseen = more;
         }
         edits.injections = std::mem::take(&mut this.injections);
+        edits.began_in = foreseen.start;
         Ok(edits)
     }
 
@@ -179,6 +193,7 @@ impl Edits {
             Fate::Reaps { child, status } => {
                 Less { result: Some(child), status: Some(status), ..Less::default() }
             }
+            Fate::Carries { sent, received } => Less { fewer: [sent, received], ..Less::default() },
             Fate::Stays | Fate::Absent => {
                 self.less.remove(&ordinal);
                 return;
@@ -195,6 +210,11 @@ impl Edits {
     /// Whether nothing is different.
     pub fn is_empty(&self) -> bool {
         self.injections.is_empty()
+    }
+
+    /// The directory that a recorded command began in, if the recording tells: a call that did may have failed since.
+    pub fn began_in(&self) -> Option<&[u8]> {
+        Some(self.began_in.as_slice()).filter(|dir| !dir.is_empty())
     }
 
     /// The change of an event.
@@ -233,7 +253,13 @@ impl Edits {
         if self.absent.has(ordinal) {
             return (None, Vec::new());
         }
-        let Event::Syscall(call) = event else { return (Some(Cow::Borrowed(event)), Vec::new()) };
+        let Event::Syscall(call) = event else {
+            let carried = match (event, self.less.get(&ordinal)) {
+                (Event::Connection(connection), Some(less)) => Cow::Owned(carries(connection, less)),
+                _ => Cow::Borrowed(event),
+            };
+            return (Some(carried), Vec::new());
+        };
         let one = |call| (Some(Cow::Owned(Event::Syscall(call))), Vec::new());
         let injection = self.injections.get(&ordinal);
         match injection.map(|injection| way(injection, syscalls::Call::of(call.sysno), call)) {
@@ -249,6 +275,18 @@ impl Edits {
             },
         }
     }
+}
+
+/// The connection without the bytes that were not sent.
+fn carries(connection: &Connection, less: &Less) -> Event {
+    let mut connection = connection.clone();
+    if let ConnectionKind::Closed { bytes_sent, bytes_received, .. }
+    | ConnectionKind::Sample { bytes_sent, bytes_received, .. } = &mut connection.kind
+    {
+        *bytes_sent = bytes_sent.saturating_sub(less.fewer[0]);
+        *bytes_received = bytes_received.saturating_sub(less.fewer[1]);
+    }
+    Event::Connection(connection)
 }
 
 /// The call without what it does not report, with the result that leaves.

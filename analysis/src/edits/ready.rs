@@ -5,6 +5,9 @@ use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{Detail, Syscall, TaskId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+/// `EAGAIN`, asm-generic/errno-base.h: a use that found nothing.
+const EAGAIN: i64 = -11;
+
 /// The last wait of a task that reported something.
 #[derive(Debug)]
 struct Reported {
@@ -110,6 +113,9 @@ impl Ready {
                 }
             }
             Family::Receive | Family::Accept | Family::Send | Family::Transfer => {
+                if call.ret == EAGAIN {
+                    return;
+                }
                 let fd = call.args[0] as i32;
                 let Some(last) = self.reported.get_mut(&call.task) else { return };
                 if !last.entries.iter().any(|(of, _)| *of == fd) {

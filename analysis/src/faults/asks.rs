@@ -1,6 +1,6 @@
 //! Faults that are none of calls: as typed values, and why a replay cannot do them yet.
 
-use super::moments;
+use super::moments::{self, Window};
 use super::schema::BASES;
 use super::tree::Node;
 
@@ -59,6 +59,8 @@ pub struct Levels {
     pub fds: Option<u64>,
     /// Tasks that there may be.
     pub pids: Option<u64>,
+    /// When, on the recording's clock; `None`: all the time.
+    pub window: Option<Window>,
 }
 
 /// A level of CPU time.
@@ -142,7 +144,7 @@ fn amount(node: &Node, key: &str) -> Option<Amount> {
 
 impl Levels {
     /// Of a map that is as the table of keys has it.
-    pub(super) fn of(node: &Node) -> Self {
+    pub(super) fn of(node: &Node, window: Option<&str>) -> Self {
         let is_recorded = |key: &str| node.said(key).is_some();
         Self {
             cpu: node.get("cpu").and_then(|cpu| {
@@ -170,6 +172,26 @@ impl Levels {
             }),
             fds: node.said("fds").and_then(|fds| fds.parse().ok()),
             pids: node.said("pids").and_then(|pids| pids.parse().ok()),
+            window: window.and_then(|window| Window::parse(window).ok()),
+        }
+    }
+
+    /// Why a replay cannot press to them.
+    fn why(&self) -> Option<&'static str> {
+        match self {
+            Self { disk: Some(Disk::Level { .. }), .. } => Some(
+                "a replay's files are in memory: no disk of it can be made slow or full; inject ENOSPC, or delays, into write and fsync",
+            ),
+            Self { cpu: Some(Cpu::Quota(_)), .. } => Some(
+                "a quota holds back a workload that uses more, and how much it would use is not known; say throttled: 60%",
+            ),
+            Self { fds: Some(_), .. } => Some(
+                "a level of descriptors is not followed through a recording yet; inject EMFILE into the calls that make them",
+            ),
+            Self { pids: Some(_), .. } => Some(
+                "a level of tasks is not followed through a recording yet; inject EAGAIN into clone, clone3 and fork",
+            ),
+            _ => None,
         }
     }
 }
@@ -181,9 +203,8 @@ impl Other {
         Self { fault: Node::map(kept), ask, why: Some(why) }
     }
 
-    pub(super) fn pressure(fault: &Node, pressure: &Node) -> Self {
-        let why = "a replay cannot press to a level that a plan says yet";
-        Self::new(fault, "pressure", pressure.clone(), Ask::Pressure, why)
+    pub(super) fn pressure(fault: &Node, pressure: &Node, levels: &Levels) -> Self {
+        Self { why: levels.why(), ..Self::new(fault, "pressure", pressure.clone(), Ask::Pressure, "") }
     }
 
     pub(super) fn process(fault: &Node, process: &Node) -> Self {

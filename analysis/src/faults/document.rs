@@ -3,7 +3,7 @@
 use super::asks::{Ask, Levels, Other};
 use super::keys::{DO, MATCH, VERSION, WHEN};
 use super::matching::Peer;
-use super::plan::{Plan, Rule};
+use super::plan::{Phase, Plan, Rule};
 use super::schema::{Form, Scalar, Table};
 use super::tree::Node;
 use super::yaml::{self, DocumentError};
@@ -106,7 +106,7 @@ fn of_node(text: &str, node: &Node) -> Result<Plan, DocumentError> {
         }
         reader.fault(fault, &mut plan)?;
     }
-    Ok(plan)
+    Ok(if node.said("fail") == Some("after") { plan.failing(Phase::After) } else { plan })
 }
 
 struct Reader<'a> {
@@ -173,8 +173,9 @@ impl Reader<'_> {
             if plan.pressure.is_some() {
                 return self.fail(pressure, "a plan has one pressure; put its levels together".to_owned());
             }
-            plan.pressure = Some(Levels::of(pressure));
-            plan.others.push(Other::pressure(fault, pressure));
+            let levels = Levels::of(pressure, self.window);
+            plan.others.push(Other::pressure(fault, pressure, &levels));
+            plan.pressure = Some(levels);
         } else if let Some(process) = fault.get("process") {
             match Other::process(fault, process) {
                 // The first call of its role from then on is where it dies.

@@ -43,6 +43,11 @@ pub(super) const PLAN: Table = Table {
             Form::Scalar(Scalar::Whole(0, u64::MAX)),
             "decides whatever is left to chance; 1 without it",
         ),
+        key(
+            "fail",
+            said("phase"),
+            "the phase of errors that say none: before the call does its work, or after",
+        ),
         key("hosts", Form::Names(&PEER.form), "addresses of the hosts that peers name"),
         key(
             "window",

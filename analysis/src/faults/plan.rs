@@ -186,6 +186,19 @@ impl Plan {
         self
     }
 
+    /// The plan with this phase for the errors of rules that say none.
+    #[must_use]
+    pub fn failing(mut self, phase: Phase) -> Self {
+        for rule in &mut self.rules {
+            let says = rule.text.split(':').any(|part| part.starts_with("phase="));
+            if phase == Phase::After && !says && rule.act.result.is_some_and(|result| result < 0) {
+                rule.text.push_str(":phase=after");
+                rule.act.phase = phase;
+            }
+        }
+        self
+    }
+
     /// The plan as [`Self::of_text`] reads it: a seed and expressions, or a document in one line.
     pub fn text(&self) -> String {
         let plain = Self { seed: self.seed, rules: self.rules.clone(), ..Self::default() };

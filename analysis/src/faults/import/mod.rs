@@ -86,7 +86,23 @@ impl Import {
                 }
             }
         }
+        import.leave_out_mistakes();
         Ok(import)
+    }
+
+    /// Leaves out the faults that make no sense in a plan, each with the reason: the others are imported.
+    fn leave_out_mistakes(&mut self) {
+        for fault in std::mem::take(&mut self.faults) {
+            let faults = Node::list(vec![fault.clone()]);
+            let alone = Node::map([("version", Node::text(VERSION)), ("faults", faults)]);
+            match super::Plan::of_document(&alone.yaml()) {
+                Ok(_) => self.faults.push(fault),
+                Err(error) => {
+                    let id = fault.said("id").unwrap_or_default().to_owned();
+                    self.lacks(fault.at, format!("fault {id}"), format!("it is left out: {}", error.what));
+                }
+            }
+        }
     }
 
     /// The plan as a file; what is not in it stands in comments.
