@@ -216,6 +216,10 @@ impl Toolchain {
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO")
             .env_remove("CARGO_TARGET_DIR");
+        // The committed object is built by the profile of its own manifest.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_a_profile(name)) {
+            command.env_remove(name);
+        }
         if self.rustc.len() == 1 {
             command.env("RUSTC", &self.rustc[0]).env("LD_LIBRARY_PATH", "/usr/lib/x86_64-linux-gnu");
         }
@@ -313,6 +317,11 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(s, "{b:02x}");
         s
     })
+}
+
+/// Whether a variable of the environment changes a profile of cargo.
+fn is_of_a_profile(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"CARGO_PROFILE_")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The outcome of a replay, as its init and its guard report it.
 
 use super::guard::Hit;
+use super::pressed::Pressed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -78,7 +79,7 @@ pub struct Divergence {
 }
 
 /// The outcome of a replay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// How it ended.
     pub ended: Ended,
@@ -114,6 +115,8 @@ pub struct Outcome {
     /// The same up to moments of the replay, between which it grew evenly: ns since the gate opened, and the time lacked by
     /// then.
     pub starved: Vec<(u64, u64)>,
+    /// How it was pressed.
+    pub pressed: Pressed,
 }
 
 impl Outcome {
@@ -136,6 +139,7 @@ impl Outcome {
             forced_ends: Vec::new(),
             starved_ns: 0,
             starved: Vec::new(),
+            pressed: Pressed::default(),
         }
     }
 }
