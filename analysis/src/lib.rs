@@ -9,6 +9,7 @@
 
 mod align;
 mod build;
+pub mod busy;
 mod calls;
 mod clock;
 mod conn;

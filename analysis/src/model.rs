@@ -4,6 +4,7 @@
 //! events.
 
 use crate::build::{Builder, Lookup};
+use crate::busy::Busy;
 use crate::conn::Conn;
 use crate::costs::Cost;
 use crate::edits::Edits;
@@ -221,6 +222,8 @@ pub struct Model {
     pub hung: Vec<Hung>,
     /// Resources of the scope.
     pub series: Vec<Series>,
+    /// CPU time of its tasks, and of processes that count as its.
+    pub busy: Busy,
     /// What is missing.
     pub missing: Missing,
     /// Calls in the trace, without the replay engine's own.

@@ -226,6 +226,8 @@ pub struct Report {
     /// All metrics.
     #[serde(serialize_with = "as_map")]
     pub metrics: Vec<Metric>,
+    /// How far apart what both used of the machine is, counter by counter.
+    pub resources: Vec<ResourceDistance>,
     /// Where the runs part first, if they do.
     pub first_divergence: Option<Divergence>,
     /// The first operation of the recording that the other run has, too: when it was over in both, ns since their starts.
@@ -237,6 +239,23 @@ pub struct Report {
     pub a: SideInfo,
     /// The other run.
     pub b: SideInfo,
+}
+
+/// A resource of both runs over time, by bins of 100 ms. Errors are of the recorded sum: 0.1 is a tenth of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ResourceDistance {
+    /// The name of the resource, for people.
+    pub name: &'static str,
+    /// All differences of bins, of the recorded sum.
+    pub error: f64,
+    /// The difference of the peaks, of the recorded one.
+    pub peak_error: f64,
+    /// As `error`, when each run may be ahead of the other for a while (dynamic time warping). `None`: too different in length.
+    pub warped_error: Option<f64>,
+    /// The recorded peak: ns in a bin, bytes, or descriptors.
+    pub recorded_peak: f64,
+    /// The other run's.
+    pub other_peak: f64,
 }
 
 fn as_map<S: Serializer>(metrics: &[Metric], serializer: S) -> Result<S::Ok, S::Error> {

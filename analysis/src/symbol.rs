@@ -33,6 +33,15 @@ pub enum Outcome {
     Exit(u32),
 }
 
+impl Outcome {
+    /// The outcome of an exit. Whether the kernel dumped a core is up to the host (core(5)): it is left out.
+    pub(crate) const fn of_end(status: u32) -> Self {
+        const SIGNAL: u32 = 0x7f;
+        const CORE: u32 = 0x80;
+        Self::Exit(if status & SIGNAL == 0 { status } else { status & !CORE })
+    }
+}
+
 /// An operation without time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Symbol {
@@ -187,5 +196,16 @@ pub(crate) fn outcome_text(outcome: Outcome) -> String {
         Outcome::InFlight => "never returned".to_owned(),
         Outcome::Exit(status) if status & 0x7f != 0 => format!("killed by signal {}", status & 0x7f),
         Outcome::Exit(status) => format!("status {}", status >> 8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_dump_makes_no_other_end() {
+        assert_eq!(Outcome::of_end(0x8b), Outcome::of_end(0x0b));
+        assert_eq!(Outcome::of_end(0x8b00), Outcome::Exit(0x8b00), "the status 139 of an exit is none");
     }
 }

@@ -751,3 +751,42 @@ fn a_program_ends_for_the_last_failure_that_it_met() {
     // The name server's answer tells nothing of that.
     assert_eq!(answered(2)[0].kind, Kind::MissingFile);
 }
+
+#[test]
+fn a_quota_that_holds_back_for_long_is_a_cause_however_few_periods_were_counted() {
+    let quota = |held_ms: u64, each: u64| {
+        let (mut r, t) = one("worker");
+        for k in 0..20 {
+            sample(&mut r, 1, Metric::CpuThrottledNs, held_ms * MS * k / 19);
+            sample(&mut r, 1, Metric::CpuThrottledPeriods, k / 10);
+            sample(&mut r, 1, Metric::CpuPeriods, k);
+            sample(&mut r, 1, Metric::CpuQuotaNs, each);
+            sample(&mut r, 1, Metric::CpuPeriodNs, 100 * MS);
+            took(&mut r, t, "getpid", [0; 6], None, 100 * MS);
+        }
+        findings(r).into_iter().find(|finding| finding.kind == Kind::Throttled).unwrap()
+    };
+    assert_eq!(quota(1500, 20 * MS).level, Level::Cause);
+    assert_eq!(quota(300, 20 * MS).level, Level::Note, "a burst");
+    // A quota that was let go by the end says nothing of what held tasks back.
+    let open = quota(1500, 102_400_000 * MS / 1000);
+    assert!(!open.sentence.contains("CPUs)"), "{}", open.sentence);
+}
+
+#[test]
+fn memory_that_comes_near_its_limit_is_told_where_only_processes_are_sampled() {
+    let used = |share: u64| {
+        let (mut r, t) = one("worker");
+        sample(&mut r, 0, Metric::MemoryLimitBytes, 8 << 30);
+        for k in 0..20 {
+            sample(&mut r, 1, Metric::MemoryLimitBytes, 100 << 20);
+            sample(&mut r, 1, Metric::RssBytes, (share << 20) * k / 19);
+            took(&mut r, t, "getpid", [0; 6], None, 100 * MS);
+        }
+        telling(r)
+    };
+    let near = used(97);
+    assert_eq!(near[0].kind, Kind::MemoryLimit);
+    assert!(near[0].sentence.contains("its memory limit of 100.0 MiB"), "{}", near[0].sentence);
+    assert!(used(90).is_empty());
+}

@@ -61,5 +61,5 @@ mod waits;
 
 pub use error::RecordError;
 pub use flight::{Dumped, Lookers, Note, Noticed, Observer, Request, RingConfig, Teller, Watcher};
-pub use recording::{Config, Ended, Outcome, Recorder, Recording, Stats};
+pub use recording::{Beside, Config, Ended, Outcome, Recorder, Recording, Stats};
 pub use target::{Command, Target};

@@ -16,8 +16,10 @@ pub(crate) struct Stat {
     pub(crate) counters: [u64; 4],
     /// Number of threads.
     pub(crate) threads: u64,
-    /// Resident pages.
+    /// Resident pages. The kernel adds up what CPUs count by themselves: a small process may have none.
     pub(crate) rss_pages: u64,
+    /// Its address space, bytes; none: it has given up its memory.
+    pub(crate) mapped_bytes: u64,
     /// When it began, clock ticks since boot.
     pub(crate) start_ticks: u64,
     /// The CPU that it ran on last.
@@ -54,6 +56,7 @@ pub(crate) fn parse_stat(text: &[u8]) -> Option<Stat> {
         counters: [number(7), number(9), number(11), number(12)],
         threads: number(17),
         rss_pages: number(21),
+        mapped_bytes: number(20),
         start_ticks: number(19),
         cpu: number(36) as u32,
     })

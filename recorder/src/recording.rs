@@ -35,6 +35,8 @@ pub struct Config {
     pub whose: Whose,
     /// For the header's facts about the machine.
     pub facts: BTreeMap<String, String>,
+    /// Memory and CPU time of the workload that are not in the processes of its scope: of a replay that is pressed.
+    pub beside: Beside,
     /// Ticks of 1 ns rather than 100 ns.
     pub precise: bool,
     /// End by itself after this time.
@@ -56,6 +58,17 @@ pub struct Config {
     pub object: Option<PathBuf>,
 }
 
+/// Memory and CPU time that count as the scope's beside those of its processes.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// Processes whose resident memory counts.
+    pub holders: Vec<u32>,
+    /// Processes of one thread whose CPU time, and time waited for a CPU, count.
+    pub spinners: Vec<u32>,
+    /// The directory of the cgroup of both, for what the kernel charges to it.
+    pub memory: Option<PathBuf>,
+}
+
 impl Config {
     /// The defaults.
     pub fn new(target: Target, output: impl Into<PathBuf>) -> Self {
@@ -65,6 +78,7 @@ impl Config {
             taken: Taken::Next,
             whose: Whose::Everybody,
             facts: BTreeMap::new(),
+            beside: Beside::default(),
             precise: false,
             duration: None,
             max_size: None,

@@ -11,6 +11,7 @@ use crate::look::{Look, Looker, Seen};
 use crate::pipeline::{Message, Shared};
 use crate::pods::Group;
 use crate::proc;
+use crate::recording::Beside;
 use ctrace_abi::UNNAMED_GROUP;
 use ctrace_format::{Event, Metric, Resource};
 use std::collections::BTreeMap;
@@ -53,7 +54,11 @@ impl Values {
 /// What is sampled for the scope.
 pub(crate) enum Subject {
     /// The sum over its processes. Of one, the command that is recorded, the counters that it had before it began.
-    Processes { before: Option<(u32, [u64; 4])> },
+    Processes {
+        before: Option<(u32, [u64; 4])>,
+        /// Memory that counts as theirs.
+        beside: Beside,
+    },
     /// The files of its cgroups.
     Groups(Arc<Live>),
 }
@@ -68,7 +73,7 @@ pub(crate) fn run(
 ) {
     caps::keep_only_here(&caps::SNAPSHOT);
     let mut sum = Sum::default();
-    if let Subject::Processes { before: Some((tgid, counters)) } = subject {
+    if let Subject::Processes { before: Some((tgid, counters)), .. } = subject {
         sum.before.insert(*tgid, *counters);
     }
     let mut total = Total::default();
@@ -86,11 +91,12 @@ pub(crate) fn run(
         let mut scope = Values::default();
         let mut samples = Vec::new();
         match subject {
-            Subject::Processes { .. } => {
+            Subject::Processes { beside, .. } => {
                 let membership = tgids.first().map(|tgid| cgroup::membership(*tgid)).unwrap_or_default();
                 scope.put(Metric::MemoryLimitBytes, memory_limit(&membership));
                 group::quota_values(&membership, &mut scope);
                 let unlearnt = sum.read(&tgids, looker, &mut scope);
+                put_beside(beside, &mut scope);
                 if !unlearnt.is_empty() {
                     // What finds no room is found again with the next sample.
                     let _ = out.try_send(Message::Unlearnt(unlearnt));
@@ -137,6 +143,34 @@ pub(crate) fn run(
             next = Instant::now();
         }
     }
+}
+
+/// Adds the memory that counts as the processes' own.
+fn put_beside(beside: &Beside, scope: &mut Values) {
+    let held = beside.holders.iter().filter_map(|pid| proc::process_stat(*pid));
+    let more: u64 = held.map(|stat| stat.rss_pages).sum();
+    for (metric, value) in &mut scope.0 {
+        if *metric == Metric::RssBytes {
+            *value = value.saturating_add(more * crate::mapped::page_size() as u64);
+        }
+    }
+    if !beside.spinners.is_empty() {
+        let scheduled = beside.spinners.iter().filter_map(|pid| scheduled_ns(*pid));
+        let (had, waited) = scheduled.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        scope.put(Metric::BesideCpuNs, had);
+        scope.put(Metric::BesideCpuWaitNs, waited);
+    }
+    if let Some(at) = &beside.memory {
+        let memory = text(at.join("memory.stat"));
+        scope.put(Metric::MemoryAnonBytes, field(&memory, "total_rss").or_else(|| field(&memory, "anon")));
+    }
+}
+
+/// How long a process's first thread has had a CPU, and waited for one, ns (Documentation/scheduler/sched-stats.rst).
+fn scheduled_ns(pid: u32) -> Option<(u64, u64)> {
+    let text = text(format!("/proc/{pid}/schedstat"));
+    let mut words = text.split_ascii_whitespace().map_while(|word| word.parse().ok());
+    Some((words.next()?, words.next()?))
 }
 
 fn text(path: impl AsRef<Path>) -> String {
@@ -271,7 +305,7 @@ impl Sum {
                 };
             rss += stat.rss_pages * crate::mapped::page_size() as u64;
             threads += stat.threads;
-            is_somebody |= stat.rss_pages > 0;
+            is_somebody |= stat.mapped_bytes > 0;
             seen.insert(*tgid, [minor, major, user, system, read, written]);
         }
         self.any |= !seen.is_empty();

@@ -11,6 +11,7 @@ mod waits;
 
 pub(crate) use lookups::{Answer, Lookup};
 
+use crate::busy::Busy;
 use crate::conn::{Conn, Side};
 use crate::connects::Connected;
 use crate::fds::{Change, FdTracker, Generation};
@@ -124,6 +125,7 @@ pub(crate) struct Builder<'a> {
     file_names: FxHashMap<ObjectId, NameId>,
     paths: FxHashMap<StrId, NameId>,
     resources: BTreeMap<Metric, Vec<(u64, u64)>>,
+    busy: Busy,
     hung: Vec<(Hung, TaskId)>,
     missing: Missing,
     /// Arguments that were seen, and what they take.
@@ -184,6 +186,7 @@ impl<'a> Builder<'a> {
             file_names: FxHashMap::default(),
             paths: FxHashMap::default(),
             resources: BTreeMap::new(),
+            busy: Busy::default(),
             hung: Vec::new(),
             missing: Missing { lacks: ctrace_format::Lack::of(trace.header()), ..Missing::default() },
             argvs: FxHashMap::default(),
@@ -391,6 +394,7 @@ impl<'a> Builder<'a> {
                 self.connects(connected);
             }
             Event::Resource(r) => self.resource(*r),
+            Event::Usage(usage) => self.busy.usage(usage),
             Event::Loss(l) => {
                 *self.missing.by_class.entry(l.class).or_default() += l.count;
                 *self.missing.by_cause.entry(l.cause).or_default() += l.count;
@@ -447,7 +451,7 @@ impl<'a> Builder<'a> {
                     let symbol = self.symbol(Symbol {
                         call,
                         object: NameId::default(),
-                        outcome: Outcome::Exit(*status),
+                        outcome: Outcome::of_end(*status),
                         qualifier: 0,
                         size: 0,
                         class: OpClass::Process,
@@ -588,6 +592,7 @@ impl<'a> Builder<'a> {
 
     fn resource(&mut self, r: Resource) {
         if r.subject == 1 {
+            self.busy.sample(&r);
             self.resources.entry(r.metric).or_default().push((r.t_ns, r.value));
         }
     }
@@ -826,6 +831,7 @@ impl<'a> Builder<'a> {
             conns: self.conns,
             hung,
             series,
+            busy: self.busy,
             missing: self.missing,
             calls: self.n_calls,
             engine_calls: self.n_engine,

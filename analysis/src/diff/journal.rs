@@ -88,6 +88,7 @@ pub fn judge_journal(journal: &Journal, gates: &Gates) -> Report {
         profile: gates.profile(),
         worst: concluded.worst.filter(|_| concluded.verdict == Verdict::Deviated),
         metrics: rows.metrics,
+        resources: Vec::new(),
         first_divergence: None,
         first_match: None,
         failures: Failures { missing: journal.missing, ..Failures::default() },

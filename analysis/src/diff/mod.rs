@@ -125,7 +125,7 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
     let starved_ns = told.map_or(0, |told| told.starved.until(u64::MAX));
     let times = spent::Times::take(models, &pairing, starved_ns);
     time::spent(&times, &pairing, gates.profile(), &mut rows);
-    let growth = resources::resources(models, &pairing, &mut rows);
+    let (growth, resources) = resources::resources(models, &pairing, &mut rows);
     let lookups = lookups::Lookups::take(models, &pairing, gates.profile());
     let failures = outcomes::errors(models, &joint, &counts, &pairing, &lookups, gates.profile(), &mut rows);
     episodes::incident_recall(models, &joint, &counts, &pairing, gates.profile(), &mut rows);
@@ -163,6 +163,7 @@ pub fn diff_replay(recorded: &Model, replay: &Model, gates: &Gates, told: Option
         profile: gates.profile(),
         worst,
         metrics: rows,
+        resources,
         first_divergence,
         first_match: walked.first_match,
         failures,

@@ -1,20 +1,31 @@
 //! What the runs used of the machine, over time.
 //!
 //! Memory and descriptors of a real program are judged: two runs of it have as much of both. Its CPU time depends on
-//! who else uses the machine, and is told. A replay does not compute, and has none of the memory of what it replays.
+//! who else uses the machine, and is told. A replay has of all of it as much as its pressure makes.
 
 use super::Rows;
 use super::both::{Both, Run};
 use super::growth::{FEW_DESCRIPTORS, Growth, LARGER, LITTLE_MEMORY, MEMORY};
 use super::pairing::Pairing;
+use crate::busy::{Bins, Busy};
 use crate::gates;
 use crate::model::{BIN_NS, Model, Series};
+use crate::report::ResourceDistance;
 use ctrace_format::Metric;
+
+/// Where the figures of a counter are from.
+enum Source {
+    /// The first that was sampled in both runs.
+    Sampled(&'static [Metric]),
+    /// CPU time used, as the scheduler's events have it, or as it was sampled.
+    CpuUsed,
+    /// Time that tasks waited for a CPU.
+    CpuWaited,
+}
 
 /// A counter that is compared.
 struct Counter {
-    /// The first that both runs have.
-    metrics: &'static [Metric],
+    source: Source,
     name: &'static str,
     unit: f64,
     unit_name: &'static str,
@@ -23,16 +34,24 @@ struct Counter {
 }
 
 const COUNTERS: &[Counter] = &[
-    Counter { metrics: &[Metric::CpuNs], name: "CPU", unit: 1e9, unit_name: " s", noise: None },
+    Counter { source: Source::CpuUsed, name: "CPU", unit: 1e9, unit_name: " s", noise: None },
+    Counter { source: Source::CpuWaited, name: "waits for a CPU", unit: 1e9, unit_name: " s", noise: None },
     Counter {
-        metrics: MEMORY,
+        source: Source::Sampled(&[Metric::CpuThrottledNs]),
+        name: "throttled",
+        unit: 1e9,
+        unit_name: " s",
+        noise: None,
+    },
+    Counter {
+        source: Source::Sampled(MEMORY),
         name: "memory",
         unit: 1_048_576.0,
         unit_name: " MiB",
         noise: Some(LITTLE_MEMORY),
     },
     Counter {
-        metrics: &[Metric::OpenFds],
+        source: Source::Sampled(&[Metric::OpenFds]),
         name: "descriptors",
         unit: 1.0,
         unit_name: "",
@@ -75,6 +94,30 @@ fn distance(levels: Both<&[f64]>) -> Option<Distance> {
     (sum > 0.0).then(|| Distance { share: apart / sum, most, mean: apart / bins as f64 })
 }
 
+/// The same when each run may be ahead of the other for a while (dynamic time warping): all differences along the best
+/// pairing of bins in order, of what was recorded.
+fn warped(levels: Both<&[f64]>) -> Option<f64> {
+    /// Bins that one run may be ahead at most.
+    const AHEAD: usize = 20;
+    let (recorded, other) = (levels.recorded, levels.other);
+    let sum: f64 = recorded.iter().sum();
+    let ahead = AHEAD.max(recorded.len().abs_diff(other.len()));
+    if sum <= 0.0 || other.is_empty() || ahead > 10 * AHEAD {
+        return None;
+    }
+    // The least differences of the bins before, of one row.
+    let mut row = vec![f64::INFINITY; other.len() + 1];
+    row[0] = 0.0;
+    for (i, x) in recorded.iter().enumerate() {
+        let mut next = vec![f64::INFINITY; other.len() + 1];
+        for j in i.saturating_sub(ahead)..(i + ahead + 1).min(other.len()) {
+            next[j + 1] = (x - other[j]).abs() + row[j].min(row[j + 1]).min(next[j]);
+        }
+        row = next;
+    }
+    row.last().filter(|apart| apart.is_finite()).map(|apart| apart / sum)
+}
+
 /// The levels of a run from the least to the highest, as many as the recording has. When a collector gives memory back is
 /// another moment in every run, and a run that takes longer comes to the same point later; for how long there was how much
 /// is the same.
@@ -84,26 +127,58 @@ fn ranked(level: &[f64], bins: usize) -> Vec<f64> {
     (1..=bins).map(|i| sorted[(i * sorted.len()).div_ceil(bins) - 1]).collect()
 }
 
-/// What a counter did since the first operation.
-fn since_first(model: &Model, metric: Metric) -> Option<&[f64]> {
-    let series: &Series = model.series.iter().find(|s| s.metric == metric)?;
-    let from = (model.first_ns / BIN_NS) as usize;
-    series.bins.get(from..).filter(|bins| bins.len() >= FEWEST_BINS)
+/// Bins that begin with the first operation. It came within a bin: what that has is shared by time.
+fn since_first(first_ns: u64, bins: &[f64]) -> Option<Vec<f64>> {
+    let from = (first_ns / BIN_NS) as usize;
+    let after = (first_ns % BIN_NS) as f64 / BIN_NS as f64;
+    let bins = bins.get(from..).filter(|bins| bins.len() >= FEWEST_BINS)?;
+    let next = bins.iter().skip(1).chain(bins.last());
+    Some(bins.iter().zip(next).map(|(bin, next)| bin * (1.0 - after) + next * after).collect())
 }
 
 /// The first of some counters that both runs have.
-fn of_both<'m>(models: Both<&'m Model>, metrics: &[Metric]) -> Option<Both<&'m [f64]>> {
-    metrics.iter().find_map(|metric| Both::each(|run: Run| since_first(models.of(run), *metric)).together())
+fn sampled(models: Both<&Model>, metrics: &[Metric]) -> Option<Both<Vec<f64>>> {
+    let of = |model: &Model, metric: Metric| {
+        let series: &Series = model.series.iter().find(|s| s.metric == metric)?;
+        since_first(model.first_ns, &series.bins)
+    };
+    metrics.iter().find_map(|metric| Both::each(|run: Run| of(models.of(run), *metric)).together())
 }
 
-/// The worst of the counters that are judged; what grew in one of the runs.
-pub(crate) fn resources(models: Both<&Model>, pairing: &Pairing<'_>, rows: &mut Rows<'_>) -> Growth {
-    let growth = Growth::take(models, pairing, of_both(models, MEMORY));
+impl Source {
+    /// The figures of both runs.
+    fn levels(&self, models: Both<&Model>) -> Option<Both<Vec<f64>>> {
+        let busy = |bins: fn(&Busy) -> &Bins| {
+            let of = |model: &Model| {
+                let bins: Vec<f64> = bins(&model.busy).iter().map(|ns| ns as f64).collect();
+                since_first(model.first_ns, &bins)
+            };
+            Both::each(|run: Run| of(models.of(run))).together()
+        };
+        match self {
+            Self::Sampled(metrics) => sampled(models, metrics),
+            Self::CpuUsed => busy(|busy| &busy.used).or_else(|| sampled(models, &[Metric::CpuNs])),
+            Self::CpuWaited => busy(|busy| &busy.waited),
+        }
+    }
+}
+
+/// The worst of the counters that are judged; what grew in one of the runs, and all that was compared.
+pub(crate) fn resources(
+    models: Both<&Model>,
+    pairing: &Pairing<'_>,
+    rows: &mut Rows<'_>,
+) -> (Growth, Vec<ResourceDistance>) {
+    let memory = sampled(models, MEMORY);
+    let memory = memory.as_ref().map(|levels| Both::new(levels.recorded.as_slice(), &levels.other));
+    let growth = Growth::take(models, pairing, memory);
+    let mut compared = Vec::new();
     let (mut judged, mut within) = (None, None);
     let (mut notes, mut n) = (Vec::new(), 0);
     let worse = |worst: Option<f64>, share: f64| Some(worst.map_or(share, |worst| worst.max(share)));
     for counter in COUNTERS {
-        let Some(levels) = of_both(models, counter.metrics) else { continue };
+        let Some(levels) = counter.source.levels(models) else { continue };
+        let levels = Both::new(levels.recorded.as_slice(), levels.other.as_slice());
         let bins = levels.recorded.len();
         let apart = match counter.noise {
             Some(_) => {
@@ -120,8 +195,20 @@ pub(crate) fn resources(models: Both<&Model>, pairing: &Pairing<'_>, rows: &mut 
             None => {}
         }
         let most = apart.most.map(|most| most / counter.unit);
+        let in_order = distance(levels).map_or(apart.share, |apart| apart.share);
+        let warped = warped(levels);
+        compared.push(ResourceDistance {
+            name: counter.name,
+            error: in_order,
+            peak_error: apart.peak(),
+            warped_error: warped,
+            recorded_peak: apart.most.recorded,
+            other_peak: apart.most.other,
+        });
+        let warped =
+            warped.map_or_else(String::new, |share| format!(" (warped in time: {:.0} %)", share * 100.0));
         notes.push(format!(
-            "{} {:.0} % apart, peak {:.2} → {:.2}{} ({:.0} %)",
+            "{} {:.0} % apart{warped}, peak {:.2} → {:.2}{} ({:.0} %)",
             counter.name,
             apart.share * 100.0,
             most.recorded,
@@ -144,7 +231,7 @@ pub(crate) fn resources(models: Both<&Model>, pairing: &Pairing<'_>, rows: &mut 
     let note = if notes.is_empty() { "too few samples".to_owned() } else { notes.join("; ") };
     let pass = value.zip(gate).map(|_| !missed || judged.is_none());
     rows.push_judged("resources", value, gate, pass, n, note);
-    growth
+    (growth, compared)
 }
 
 #[cfg(test)]
@@ -160,6 +247,26 @@ mod tests {
         assert_eq!(apart(&[1.0, 2.0, 1.0], &[1.0, 2.0, 1.0]), Some((0.0, 0.0, 0.0)));
         assert_eq!(apart(&[1.0, 2.0, 1.0], &[1.0, 4.0]), Some((0.75, 1.0, 1.0)));
         assert_eq!(apart(&[0.0, 0.0], &[1.0]), None);
+    }
+
+    #[test]
+    fn what_came_a_little_later_is_no_difference_when_time_is_warped() {
+        let of = |recorded: &[f64], other: &[f64]| warped(Both::new(recorded, other));
+        let (recorded, later) = ([0.0, 8.0, 0.0, 0.0, 8.0, 0.0], [0.0, 0.0, 8.0, 0.0, 0.0, 8.0, 0.0]);
+        assert_eq!(of(&recorded, &later), Some(0.0));
+        assert_eq!(apart(&recorded, &later).map(|d| d.0), Some(2.0));
+        assert_eq!(of(&[4.0, 4.0], &[3.0, 3.0]), Some(0.25));
+        assert_eq!(of(&[0.0], &[1.0]), None);
+        assert_eq!(of(&[1.0], &[]), None);
+    }
+
+    #[test]
+    fn bins_begin_with_the_first_operation() {
+        let first_ns = BIN_NS * 5 / 4;
+        let bins: Vec<f64> = (0..12).map(|i| f64::from(i * 4)).collect();
+        let since = since_first(first_ns, &bins).unwrap();
+        assert_eq!((since.len(), since[0], since[1], since[10]), (11, 5.0, 9.0, 44.0));
+        assert_eq!(since_first(first_ns, &bins[..10]), None);
     }
 
     #[test]

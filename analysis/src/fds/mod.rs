@@ -168,6 +168,11 @@ impl FdTracker {
         self.descriptors(process).map(|(_, what)| *what).filter(|what| !is_kept(what)).collect()
     }
 
+    /// Whether any process has a description.
+    pub fn is_open(&self, generation: Generation) -> bool {
+        self.of_process.values().any(|id| self.tables[*id].has(&generation))
+    }
+
     /// Number of descriptors of a process.
     pub fn open_count(&self, process: Tgid) -> usize {
         self.of_process.get(&process).map_or(0, |id| self.tables[*id].slots().len())

@@ -6,6 +6,11 @@ use super::{Facts, Finding, Kind, Level};
 use ctrace_format::{Metric, Scope};
 use std::fmt::Write as _;
 
+/// Tasks that are held back for longer, and for a fourth of the time, are held back by more than a burst's worth, ns.
+const LONG_NS: u64 = 500_000_000;
+/// More CPUs than a quota is for.
+const CPUS_MAX: u64 = 1024;
+
 impl Machine {
     pub(super) fn cpu(&self, facts: &Facts<'_>, out: &mut Vec<Finding>) {
         let mut throttled = false;
@@ -18,10 +23,11 @@ impl Machine {
             let growth = |metric| self.get(subject, metric).map_or(0, Sampled::growth);
             let (periods, all) = (growth(Metric::CpuThrottledPeriods), growth(Metric::CpuPeriods));
             // A burst now and then is what quotas are for.
-            let level = if periods * 10 >= all
-                && lost.saturating_mul(20) >= to_ns.saturating_sub(from_ns)
-                && periods >= 5
-            {
+            let length = to_ns.saturating_sub(from_ns);
+            let is_often = periods * 10 >= all && lost.saturating_mul(20) >= length && periods >= 5;
+            // The kernel does not count a period whose quota is changed while tasks are held back.
+            let is_long = lost.saturating_mul(4) >= length && lost >= LONG_NS;
+            let level = if is_often || is_long {
                 throttled = true;
                 Level::Cause
             } else {
@@ -62,7 +68,8 @@ impl Machine {
     fn quota(&self, subject: u32) -> String {
         let now = |metric| self.get(subject, metric).map(|s| s.last.1).filter(|n| *n != u64::MAX && *n > 0);
         match (now(Metric::CpuQuotaNs), now(Metric::CpuPeriodNs)) {
-            (Some(quota), Some(period)) => {
+            // One that nobody can use up holds nobody back: it was less before.
+            (Some(quota), Some(period)) if quota / period < CPUS_MAX => {
                 format!(
                     ", {} in each {} ({:.2} CPUs),",
                     span(quota),

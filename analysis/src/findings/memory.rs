@@ -149,8 +149,9 @@ impl Machine {
             );
         }
         let hits = growth(Metric::MemoryMaxEvents) + growth(Metric::MemoryHighEvents);
-        let (Some(limit), Some(used)) = (self.limit(subject), self.get(subject, Metric::MemoryBytes)) else {
-            return;
+        let Some(limit) = self.limit(subject) else { return };
+        let Some(used) = self.get(subject, Metric::MemoryBytes) else {
+            return self.near_the_limit(limit, subject, name, out);
         };
         if hits >= 10 && used.max.1.saturating_mul(100) >= limit.saturating_mul(95) {
             let grew = self.get(subject, Metric::MemoryMaxEvents).and_then(|s| s.grew).unwrap_or(used.max);
@@ -173,6 +174,27 @@ impl Machine {
                     .seen(grew.1, 0),
             );
         }
+    }
+
+    /// Where only the memory of processes is sampled, nothing counts how often their group ran into its limit.
+    fn near_the_limit(&self, limit: u64, subject: u32, name: String, out: &mut Vec<Finding>) {
+        let Some(used) = self.get(subject, Metric::RssBytes) else { return };
+        let (t_ns, most) = used.max;
+        if most.saturating_mul(100) < limit.saturating_mul(95) {
+            return;
+        }
+        let sentence = format!(
+            "{name} came near its memory limit of {} by {}: its processes had {}",
+            bytes(limit),
+            at(t_ns),
+            bytes(most)
+        );
+        out.push(
+            Finding::new(Kind::MemoryLimit, Level::Warning, super::rank::score(Kind::MemoryLimit), sentence)
+                .over(t_ns, t_ns, 1)
+                .against(name)
+                .seen(t_ns, 0),
+        );
     }
 
     fn limit(&self, subject: u32) -> Option<u64> {

@@ -264,7 +264,9 @@ impl Recorder {
         };
         let live = grouped.as_ref().map(|g| Arc::new(Live::new(g.groups.clone())));
         let before = child.as_ref().and_then(|c| Some((c.pid(), proc::process_stat(c.pid())?.counters)));
-        let subject = live.clone().map_or(Subject::Processes { before }, Subject::Groups);
+        let subject = live
+            .clone()
+            .map_or(Subject::Processes { before, beside: config.beside.clone() }, Subject::Groups);
         let (ring, wake) = caps::raised(|| programs.group_events())?;
         let in_table = programs.table();
         let (mut threads, send) = threads(programs, writing, subject, config.ring, &looker)?;

@@ -313,7 +313,7 @@ fn tcp_state(number: u64) -> Result<TcpState, DecodeError> {
 }
 
 /// All metrics.
-pub(crate) const METRICS: [Metric; 47] = {
+pub(crate) const METRICS: [Metric; 49] = {
     use Metric as M;
     [
         M::CpuNs,
@@ -363,6 +363,8 @@ pub(crate) const METRICS: [Metric; 47] = {
         M::MinorFaults,
         M::MajorFaults,
         M::RssBytes,
+        M::BesideCpuNs,
+        M::BesideCpuWaitNs,
     ]
 };
 

@@ -115,6 +115,10 @@ pub enum Metric {
     MajorFaults = 61,
     /// Resident memory now, bytes.
     RssBytes = 62,
+    /// CPU time of processes that count as the scope's without being recorded, ns: those that make the load of a replay.
+    BesideCpuNs = 63,
+    /// How long these waited for a CPU, ns.
+    BesideCpuWaitNs = 64,
 }
 
 impl Metric {
@@ -168,6 +172,8 @@ impl Metric {
             Self::MinorFaults => "minor_faults",
             Self::MajorFaults => "major_faults",
             Self::RssBytes => "rss_bytes",
+            Self::BesideCpuNs => "beside_cpu_ns",
+            Self::BesideCpuWaitNs => "beside_cpu_wait_ns",
         }
     }
 
