@@ -31,8 +31,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if args.iter().any(|a| a == "--dry-run") {
         return Ok(());
     }
-    let inputs =
-        Inputs { program: plan.program, environment: &plan.environment, peers: &plan.peers, need: plan.need };
+    let inputs = Inputs {
+        program: plan.program,
+        environment: &plan.environment,
+        peers: &plan.peers,
+        need: plan.need,
+        pressure: plan.pressure,
+    };
     let limits = Limits::resolve(&plan.need, &Free::now(), &Flags::default(), 1.0);
     let running = Replay::start(inputs, &RunOptions { limits, ..RunOptions::default() })?;
     running.release()?;

@@ -561,7 +561,7 @@ pub(crate) fn gather(source: &dyn Source) -> Result<Facts, CompileError> {
 
 /// Finds what was there before the first call: descriptors and links, the flags of clones and the addresses of connections.
 fn discover(source: &dyn Source) -> Result<Seed, CompileError> {
-    let mut cwd = None;
+    let mut cwd = source.began_in();
     loop {
         // Once it is known where the recording began, it is looked at again: relative paths told of links before.
         match discover_from(source, cwd)? {

@@ -186,6 +186,9 @@ impl<S: Source> Source for Rejoined<S> {
     fn file_bytes(&self) -> u64 {
         self.inner.file_bytes()
     }
+    fn began_in(&self) -> Option<Vec<u8>> {
+        self.inner.began_in()
+    }
     fn delay(&self, call: &Syscall) -> Option<Delay> {
         self.inner.delay(call)
     }

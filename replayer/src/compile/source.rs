@@ -22,6 +22,10 @@ pub(crate) trait Source {
     fn file_bytes(&self) -> u64;
     /// Passes every event to `each`, in order of completion.
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError>;
+    /// The directory that a recorded command began in, where that is known before its calls are looked at.
+    fn began_in(&self) -> Option<Vec<u8>> {
+        None
+    }
     /// How a fault changes a call that is made.
     fn delay(&self, _: &Syscall) -> Option<Delay> {
         None
@@ -100,6 +104,9 @@ impl Source for Edited<'_> {
             ordinal += 1;
             edited.try_for_each(|event| each(&event))
         })
+    }
+    fn began_in(&self) -> Option<Vec<u8>> {
+        self.edits.began_in().map(<[u8]>::to_vec)
     }
     fn delay(&self, call: &Syscall) -> Option<Delay> {
         self.delays.get(&(call.task, call.t_ns.saturating_add(call.duration_ns))).copied()
@@ -200,6 +207,9 @@ impl Source for Completed<'_> {
     }
     fn file_bytes(&self) -> u64 {
         self.inner.file_bytes()
+    }
+    fn began_in(&self) -> Option<Vec<u8>> {
+        self.inner.began_in()
     }
     fn delay(&self, call: &Syscall) -> Option<Delay> {
         self.inner.delay(call)

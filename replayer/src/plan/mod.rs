@@ -3,6 +3,7 @@
 pub mod environment;
 pub mod need;
 
+use crate::pressure::Pressure;
 use ctrace_analysis::edits::Edits;
 use environment::{Environment, PeerProcess};
 use need::Need;
@@ -44,6 +45,8 @@ pub struct Plan {
     pub peers: Vec<PeerProcess>,
     /// What it takes.
     pub need: Need,
+    /// How scarce things were.
+    pub pressure: Pressure,
     /// What it amounts to.
     pub summary: PlanSummary,
 }

@@ -2,7 +2,7 @@
 
 use super::guard::{Before, Sum};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Looks at a replay that runs.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct Figures {
     memory_limit: u64,
     /// How often init told that tasks went on.
     alive: Arc<AtomicU64>,
+    /// The process that presses it has died.
+    unpressed: Arc<AtomicBool>,
 }
 
 /// The figures at a moment. Those of its peers are among them: outside, nobody tells them apart.
@@ -29,7 +31,7 @@ pub struct Look {
 
 impl Figures {
     pub(super) fn new(launcher: i32, before: Before, memory_limit: u64) -> Self {
-        Self { launcher, before, memory_limit, alive: Arc::default() }
+        Self { launcher, before, memory_limit, alive: Arc::default(), unpressed: Arc::default() }
     }
 
     /// Looks.
@@ -46,6 +48,15 @@ impl Figures {
     /// How often it was told so far that calls were made ([`super::RunOptions::signs_of_life`]).
     pub fn signs_of_life(&self) -> u64 {
         self.alive.load(Relaxed)
+    }
+
+    /// Whether what presses it has died.
+    pub fn is_unpressed(&self) -> bool {
+        self.unpressed.load(Relaxed)
+    }
+
+    pub(super) fn note_unpressed(&self) {
+        self.unpressed.store(true, Relaxed);
     }
 
     pub(super) fn note_life(&self) {

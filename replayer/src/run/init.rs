@@ -4,6 +4,7 @@
 
 mod force;
 mod life;
+mod press;
 mod progress;
 mod start;
 mod terminals;
@@ -14,13 +15,16 @@ use super::control::{Control, calibrate, counter, monotonic_ns};
 use super::message::{Up, send};
 use super::{Ended, RunOptions};
 use crate::plan::environment::{Environment, PeerProcess};
-use crate::sandbox::cgroup::Cgroup;
+use crate::plan::need::Need;
+use crate::pressure::Pressure;
+use crate::sandbox::cgroup::{Cgroup, Controls};
 use crate::sandbox::root::{self, Problems, Supply, WORKER_DIRECTORY, file_name};
 use crate::sandbox::{
     Layers, SandboxError, bounds, carrier, close_all_but, devices, landlock, namespaces, net,
 };
 use ctrace_program::{Program, RESERVED_BYTES, task_flags};
 use nix::unistd::{ForkResult, fork};
+use press::Presser;
 use start::{Ends, Start, make_ends, unclaimed};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -44,8 +48,10 @@ pub(crate) struct Setup {
     pub(crate) worker: Vec<u8>,
     pub(crate) environment: Environment,
     pub(crate) peers: Vec<PeerProcess>,
-    /// How long the recording is; 0: not known.
-    pub(crate) recorded_ns: u64,
+    /// The resources that it takes.
+    pub(crate) need: Need,
+    /// How it is to be pressed.
+    pub(crate) pressure: Pressure,
     pub(crate) options: RunOptions,
     /// The cgroup to be in.
     pub(crate) cgroup: Option<Cgroup>,
@@ -139,6 +145,8 @@ struct Entered {
     devices: Option<OwnedFd>,
     /// Whether the session's keyring was left behind.
     keyring: bool,
+    /// Files of the workload's group, where it is to be pressed.
+    controls: Option<Controls>,
 }
 
 /// `None`: the parent could not map users, and says so itself.
@@ -171,12 +179,19 @@ fn enter(setup: &Setup, channel: &mut UnixStream, parent: i32) -> Result<Option<
             .enter()
             .map_err(|error| SandboxError::build("enter the replay's cgroup", "cgroup.procs", error))?;
     }
+    let pressed = setup.cgroup.as_ref().filter(|cgroup| cgroup.is_parted());
+    let controls = pressed
+        .map(|cgroup| {
+            Controls::open(cgroup)
+                .map_err(|error| SandboxError::build("open the workload's cgroup", "cgroup.procs", error))
+        })
+        .transpose()?;
     namespaces::become_inner_root(many_users)?;
     let keyring = namespaces::leave_session_keyring();
     namespaces::enter_other_namespaces()?;
     // New credentials clear the death signal.
     namespaces::die_with_parent(Some(parent)).map_err(talk)?;
-    Ok(Some(Entered { many_users, supply, devices: devices.filter(|_| many_users), keyring }))
+    Ok(Some(Entered { many_users, supply, devices: devices.filter(|_| many_users), keyring, controls }))
 }
 
 /// Nothing of what ctrace was given as standard input and output is open in the sandbox.
@@ -194,7 +209,7 @@ fn forget_descriptors() -> Result<(), SandboxError> {
 
 fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(), SandboxError> {
     let environment = &setup.environment;
-    let Entered { many_users, supply, devices, keyring } = entered;
+    let Entered { many_users, supply, devices, keyring, controls } = entered;
     let _ = nix::unistd::setsid();
     let mult = calibrate();
     let mut problems = Problems::default();
@@ -255,6 +270,21 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
     control.header().host_devices.store(u32::from(devices.is_none()), Relaxed);
     control.header().epoch.store(if mult == 0 { monotonic_ns() } else { counter() }, Relaxed);
 
+    let presser = match &controls {
+        Some(controls) => {
+            let mut lacks = Vec::new();
+            let presser = Presser::start(setup, controls, &control, view.as_ref(), &mut lacks);
+            for text in lacks {
+                problems.add(text);
+            }
+            presser.unwrap_or_else(|text| {
+                problems.add(text);
+                None
+            })
+        }
+        None => None,
+    };
+
     let mut ends = Ends::new();
     let mut drains: Vec<OwnedFd> = Vec::new();
     make_ends(setup, &mut ends)?;
@@ -268,7 +298,9 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
             setup.peers.iter().find(|peer| peer.task == task).map_or(&none, |peer| &peer.preopened)
         };
         let image = Path::new(WORKER_DIRECTORY).join(index.to_string()).join(file_name(&names[index]));
-        let start = Start { setup, control: &control, task, preopened, image: &image, many_users, is_root };
+        let group = controls.as_ref().filter(|_| is_root);
+        let start =
+            Start { setup, control: &control, task, preopened, image: &image, many_users, is_root, group };
         let pid = start.start(&ends, &mut drains, &mut problems)?;
         if is_root {
             root_pid = pid;
@@ -289,13 +321,18 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
         problems.texts.push(format!("and {more} more"));
     }
     let talk = |error: io::Error| SandboxError::build("talk to ctrace", "socket", error);
-    send(channel, &Up::Ready { root_pid, problems: problems.texts, copied, layers }).map_err(talk)?;
+    let helpers = presser.as_ref().map(|presser| presser.helpers.clone()).unwrap_or_default();
+    send(channel, &Up::Ready { root_pid, helpers, problems: problems.texts, copied, layers })
+        .map_err(talk)?;
+    // Nobody who is started later has them.
+    drop(controls);
     if !wait_for_release(channel) {
         return Ok(());
     }
     control.release(if mult == 0 { monotonic_ns() } else { counter() });
     // What drains the tasks' output lives until they are gone: a closed one would wake those that read or write.
     let mut watch = Watch::new(setup, &control, root_pid, drains, Threads::new(view));
+    watch.presser = presser;
     let outcome = watch.run(channel);
     let over = outcome.ended == Ended::Completed;
     if !over {

@@ -1,6 +1,6 @@
 //! What init tells ctrace: length-prefixed JSON over a socket that only the two have.
 
-use super::Outcome;
+use super::{Helpers, Outcome};
 use crate::sandbox::Layers;
 use nix::sys::socket::MsgFlags;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub(crate) enum Up {
     Ready {
         /// The root worker's id inside.
         root_pid: i32,
+        /// Processes that take what the workload took, by their ids inside.
+        helpers: Helpers,
         /// Things that could not be built.
         problems: Vec<String>,
         /// Why the program is a copy in memory, if it is one.
@@ -34,6 +36,8 @@ pub(crate) enum Up {
     },
     /// Tasks went on since this was told last.
     Alive,
+    /// The process that presses the workload has died.
+    Unpressed,
     /// The replay is over.
     Finished(Box<Outcome>),
 }

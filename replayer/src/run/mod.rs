@@ -14,9 +14,11 @@ mod init;
 mod inspect;
 mod message;
 mod outcome;
+mod pressed;
 
 use crate::plan::environment::{Environment, FileKind, PeerProcess};
 use crate::plan::need::Need;
+use crate::pressure::Pressure;
 use crate::sandbox::cgroup::Owned;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Layers, SandboxError, host};
@@ -29,6 +31,7 @@ pub use guard::{Enforcement, Hit};
 pub use inspect::{Bound, Bounds, Description, Lane};
 use message::Up;
 pub use outcome::{Counters, Divergence, Ended, Outcome};
+pub use pressed::{Effect, Helpers, Pressed};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -93,6 +96,8 @@ pub struct Inputs<'a> {
     pub peers: &'a [PeerProcess],
     /// What it takes.
     pub need: Need,
+    /// How it is pressed.
+    pub pressure: Pressure,
 }
 
 /// How it is run.
@@ -137,6 +142,8 @@ pub struct Running {
     channel: UnixStream,
     keeper: Option<JoinHandle<i32>>,
     root_pid: u32,
+    /// Processes that take what the workload took.
+    helpers: Helpers,
     init_pid: u32,
     launcher: i32,
     /// Somebody pressed the button.
@@ -151,8 +158,8 @@ pub struct Running {
     bounds: Bounds,
 }
 
-/// The root's inner id, problems, why the program was copied, what holds the tasks.
-type Greeting = (i32, Vec<String>, Option<String>, Layers);
+/// The inner ids of the root and of helpers, problems, why the program was copied, what holds the tasks.
+type Greeting = (i32, Helpers, Vec<String>, Option<String>, Layers);
 
 pub(crate) fn call_name(nr: u32) -> String {
     ctrace_format::syscalls::name(ctrace_format::Sysno { abi: native_abi(), nr })
@@ -199,12 +206,18 @@ impl Replay {
         let worker = image::worker().map_err(ReplayError::Image)?;
         let start = |what| move |source| ReplayError::Start { what, source };
         let (mut channel, inner) = UnixStream::pair().map_err(start("socketpair"))?;
-        let (cgroup, enforcement) = match Owned::make(&options.limits) {
+        let (cgroup, enforcement) = match Owned::make(&options.limits, !inputs.pressure.is_none()) {
             Ok(owned) => {
                 let version = owned.cgroup.version();
                 (Some(owned), Enforcement::Cgroup { version })
             }
             Err(why) => (None, Enforcement::Sampling { why }),
+        };
+        let unpressed = match &enforcement {
+            Enforcement::Sampling { why } if !inputs.pressure.is_none() => {
+                Some(format!("recorded pressure is not replayed: there is no cgroup for it ({why})"))
+            }
+            _ => None,
         };
         let bounds = Bounds::new(&inputs.need, &options.limits);
         let before = Before::now();
@@ -215,7 +228,8 @@ impl Replay {
             worker,
             environment: inputs.environment.clone(),
             peers: inputs.peers.to_vec(),
-            recorded_ns: inputs.need.duration_ns,
+            need: inputs.need,
+            pressure: inputs.pressure,
             options: options.clone(),
             cgroup: group.clone(),
         };
@@ -240,28 +254,34 @@ impl Replay {
             .try_clone()
             .and_then(|channel| Guard::start(launcher, group, before, &options.limits, channel))
             .map_err(start("guard"))?;
-        let shaken =
-            Self::shake_hands(&mut channel, launcher).and_then(|(root, problems, copied, layers)| {
+        let shaken = Self::shake_hands(&mut channel, launcher).and_then(
+            |(root, helpers, problems, copied, layers)| {
                 let pids = host_pids(launcher, root).ok_or(ReplayError::Lost)?;
-                Ok((pids, problems, copied, layers))
-            });
+                let helpers = helpers.seen_outside(|inner| host_pid_beside(pids.0, inner));
+                Ok((pids, helpers, problems, copied, layers))
+            },
+        );
         match shaken {
-            Ok(((init_pid, root_pid), problems, copied, layers)) => Ok(Running {
-                channel,
-                keeper: Some(keeper),
-                root_pid,
-                init_pid,
-                launcher,
-                pressed: Arc::default(),
-                figures,
-                problems,
-                copied,
-                layers,
-                guard,
-                cgroup,
-                enforcement,
-                bounds,
-            }),
+            Ok(((init_pid, root_pid), helpers, mut problems, copied, layers)) => {
+                problems.extend(unpressed);
+                Ok(Running {
+                    channel,
+                    keeper: Some(keeper),
+                    root_pid,
+                    helpers,
+                    init_pid,
+                    launcher,
+                    pressed: Arc::default(),
+                    figures,
+                    problems,
+                    copied,
+                    layers,
+                    guard,
+                    cgroup,
+                    enforcement,
+                    bounds,
+                })
+            }
             Err(error) => {
                 let _ = channel.shutdown(std::net::Shutdown::Both);
                 let _ = keeper.join();
@@ -292,9 +312,11 @@ impl Replay {
             channel.read_exact(&mut byte).map_err(|_| ReplayError::Lost)?;
         }
         match message::receive_rest(channel, byte[0]).map_err(|_| ReplayError::Lost)? {
-            Up::Ready { root_pid, problems, copied, layers } => Ok((root_pid, problems, copied, layers)),
+            Up::Ready { root_pid, helpers, problems, copied, layers } => {
+                Ok((root_pid, helpers, problems, copied, layers))
+            }
             Up::Failed { text, missing } => Err(ReplayError::Inside { text, missing }),
-            Up::Finished(_) | Up::Alive => Err(ReplayError::Lost),
+            Up::Finished(_) | Up::Alive | Up::Unpressed => Err(ReplayError::Lost),
         }
     }
 }
@@ -348,7 +370,26 @@ fn host_pids(launcher: i32, root_inner: i32) -> Option<(u32, u32)> {
     Some((init, root))
 }
 
+/// Id in this PID namespace of a process in init's that has this inner id.
+fn host_pid_beside(init: u32, inner: i32) -> Option<u32> {
+    let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let of = namespace(init)?;
+    let pids = std::fs::read_dir("/proc").ok()?.flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|&pid| {
+        let status = host::process_file(pid, "status").unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let last = ids.and_then(|ids| ids.split_whitespace().last()?.parse::<i32>().ok());
+        last == Some(inner) && namespace(pid).as_ref() == Some(&of)
+    })
+}
+
 impl Running {
+    /// Processes that take what the workload took, by their ids here, and the directory of the cgroup that counts the memory
+    /// of both: for who records the replay.
+    pub fn beside(&self) -> (&Helpers, Option<PathBuf>) {
+        (&self.helpers, self.cgroup.as_ref().and_then(|owned| owned.cgroup.work_memory()))
+    }
+
     /// Process id of the root worker, as seen by this process: what to record.
     pub fn root_pid(&self) -> u32 {
         self.root_pid
@@ -437,6 +478,7 @@ impl Running {
         loop {
             match message::receive(&mut self.channel)? {
                 Up::Alive => self.figures.note_life(),
+                Up::Unpressed => self.figures.note_unpressed(),
                 told => return Ok(told),
             }
         }

@@ -2,7 +2,7 @@
 //! counts of its namespaces. What all of them may take together is in [`super::cgroup`].
 
 use super::SandboxError;
-use super::cgroup::ENGINE_TASKS;
+use super::cgroup::{ENGINE_TASKS, PRESSER_TASKS};
 use super::limits::{FILE_BYTES, Limits};
 use std::collections::BTreeMap;
 use std::fs;
@@ -123,7 +123,10 @@ pub(crate) fn set_limits(
 ) -> Vec<String> {
     let own = [
         // Where there is a cgroup its own limit comes first, and counts who was refused.
-        (libc::RLIMIT_NPROC, limits.tasks.limit.saturating_add(if counted { 2 * ENGINE_TASKS } else { 0 })),
+        (
+            libc::RLIMIT_NPROC,
+            limits.tasks.limit.saturating_add(if counted { 2 * ENGINE_TASKS + PRESSER_TASKS } else { 0 }),
+        ),
         (libc::RLIMIT_NOFILE, limits.descriptors.limit),
         (libc::RLIMIT_FSIZE, FILE_BYTES),
     ];

@@ -6,6 +6,7 @@
 //! removes.
 
 mod freezer;
+mod work;
 
 use super::host::Hierarchies;
 use super::limits::{Limits, Resource};
@@ -20,6 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+pub(crate) use work::Controls;
 
 /// Begins the name of every directory: `ctrace-NAMESPACE-PID-START-ORDINAL`.
 const PREFIX: &str = "ctrace-";
@@ -27,8 +29,13 @@ const PREFIX: &str = "ctrace-";
 const SHARES: u32 = 512;
 /// `cpu.weight` of a replay; the default is 100.
 const WEIGHT: u32 = 50;
+/// How much more of both a replay has, on each CPU, that uses as much CPU time as its recording: as much as one task of the
+/// host. The shares of a group are those of all CPUs together.
+const PRESSED: u32 = 2;
 /// Tasks of the engine beside the trace's: the launcher and what helps it.
 pub(crate) const ENGINE_TASKS: u64 = 2;
+/// Tasks that press the workload, at most: one, three on each CPU, and one with memory.
+pub(crate) const PRESSER_TASKS: u64 = 3 * crate::pressure::CPUS_MAX as u64 + 2;
 /// How long the cleaner waits for killed processes to be gone.
 const CLEAN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -47,6 +54,8 @@ struct Directory {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Cgroup {
     directories: Vec<Directory>,
+    /// The workload has a group of its own within.
+    parted: bool,
 }
 
 /// A cgroup that lives as long as this.
@@ -69,8 +78,12 @@ fn places(groups: &Hierarchies) -> Result<Vec<Directory>, String> {
         return Ok(vec![Directory { controller: None, at: parent.to_owned() }]);
     }
     let mut all = Vec::new();
-    for (controller, required) in [("memory", true), ("pids", true), ("cpu", false), ("freezer", false)] {
+    let controllers =
+        [("memory", true), ("pids", true), ("cpu", false), ("cpuacct", false), ("freezer", false)];
+    for (controller, required) in controllers {
         match groups.v1(controller) {
+            // Two of them may be in one hierarchy.
+            Some((own, _)) if all.iter().any(|other: &Directory| other.at == own) => {}
             Some((own, _)) => {
                 all.push(Directory { controller: Some(controller.to_owned()), at: own.to_owned() });
             }
@@ -123,9 +136,14 @@ impl Cgroup {
     pub(crate) fn enter(&self) -> io::Result<()> {
         for directory in &self.directories {
             // Zero is the writer (cgroups(7)).
-            fs::write(directory.at.join("cgroup.procs"), "0")?;
+            fs::write(directory.engine(self.parted).join("cgroup.procs"), "0")?;
         }
         Ok(())
+    }
+
+    /// Whether the workload has a group of its own.
+    pub(crate) fn is_parted(&self) -> bool {
+        self.parted
     }
 
     /// 1 or 2.
@@ -140,10 +158,11 @@ impl Cgroup {
             .map(|d| d.at.as_path())
     }
 
-    /// Processes that the kernel killed because the memory limit was reached.
+    /// Processes that the kernel killed because the memory limit was reached: the replay's, not one that a recording had.
     pub(crate) fn oom_kills(&self) -> u64 {
         let file = if self.version() == 2 { "memory.events" } else { "memory.oom_control" };
-        self.of("memory").map_or(0, |at| counter(&at.join(file), "oom_kill"))
+        let all = self.of("memory").map_or(0, |at| counter(&at.join(file), "oom_kill"));
+        all.saturating_sub(self.oom_kills_of_work())
     }
 
     /// Clones that failed because the limit on tasks was reached.
@@ -160,22 +179,32 @@ impl Cgroup {
                 self.of(controller).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.join(file);
             fs::write(&file, value).map_err(|error| at(&file, &error))
         };
+        let importance = if self.parted { PRESSED * host_cpus() } else { 1 };
         let memory = limits.get(Resource::Memory).limit.to_string();
-        let tasks = limits.get(Resource::Tasks).limit.saturating_add(ENGINE_TASKS).to_string();
+        let engine = ENGINE_TASKS + if self.parted { PRESSER_TASKS } else { 0 };
+        let tasks = limits.get(Resource::Tasks).limit.saturating_add(engine).to_string();
         if self.version() == 2 {
             set("memory", "memory.max", &memory)?;
             set("memory", "memory.oom.group", "1")?;
             // Absent without swap, or without the controller: nothing to bound then.
             let _ = set("memory", "memory.swap.max", "0");
-            let _ = set("cpu", "cpu.weight", &WEIGHT.to_string());
+            let _ = set("cpu", "cpu.weight", &(WEIGHT * importance).to_string());
         } else {
             set("memory", "memory.limit_in_bytes", &memory)?;
             // Absent without accounting of swap, or of socket buffers.
             let _ = set("memory", "memory.memsw.limit_in_bytes", &memory);
             let _ = set("memory", "memory.kmem.tcp.limit_in_bytes", &memory);
-            let _ = set("cpu", "cpu.shares", &SHARES.to_string());
+            let _ = set("cpu", "cpu.shares", &(SHARES * importance).to_string());
         }
-        set("pids", "pids.max", &tasks)
+        set("pids", "pids.max", &tasks)?;
+        if self.parted {
+            if self.version() == 1 {
+                // Since Linux 5.11 there is nothing else.
+                let _ = set("memory", "memory.use_hierarchy", "1");
+            }
+            self.part()?;
+        }
+        Ok(())
     }
 
     /// Kills what is in it and removes the directories. False when something stays.
@@ -185,8 +214,9 @@ impl Cgroup {
             self.kill();
             let mut left = false;
             for directory in &self.directories {
-                left |=
-                    fs::remove_dir(&directory.at).is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+                for at in directory.within().into_iter().chain([directory.at.clone()]) {
+                    left |= fs::remove_dir(&at).is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+                }
             }
             if !left || Instant::now() > deadline {
                 return !left;
@@ -204,8 +234,7 @@ impl Cgroup {
         // A frozen cgroup does not fork while it is read.
         let _ = self.freeze();
         for directory in &self.directories {
-            let processes = fs::read_to_string(directory.at.join("cgroup.procs")).unwrap_or_default();
-            for pid in processes.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid > 1) {
+            for pid in processes(directory).filter(|&pid| pid > 1) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
@@ -219,9 +248,22 @@ impl Cgroup {
     }
 }
 
+/// CPUs that this process may use.
+fn host_cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)).min(1024)
+}
+
 /// The error with what it is about.
 fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The processes in a directory and within.
+fn processes(directory: &Directory) -> impl Iterator<Item = i32> {
+    directory.populated().flat_map(|at| {
+        let text = fs::read_to_string(at.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>()
+    })
 }
 
 fn counter(at: &Path, name: &str) -> u64 {
@@ -249,22 +291,22 @@ fn sweep(parents: &[Directory]) {
         }
     }
     for directories in stale.into_values() {
-        Cgroup { directories }.clear();
+        Cgroup { directories, parted: true }.clear();
     }
 }
 
 impl Owned {
-    /// Makes a cgroup with these limits.
+    /// Makes a cgroup with these limits. `parted`: with a group of the workload's own in it.
     ///
     /// # Errors
     /// A sentence that says why this host, or this user, has none.
-    pub(crate) fn make(limits: &Limits) -> Result<Self, String> {
+    pub(crate) fn make(limits: &Limits, parted: bool) -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
         let parents = places(&Hierarchies::own())?;
         let name = own_name().map_err(text)?;
         let directories: Vec<Directory> =
             parents.iter().map(|parent| Directory { at: parent.at.join(&name), ..parent.clone() }).collect();
-        let cgroup = Cgroup { directories };
+        let cgroup = Cgroup { directories, parted };
         let (told, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| text(e.into()))?;
         let (answer, answers) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| text(e.into()))?;
@@ -373,7 +415,8 @@ mod tests {
         let parent = places(&groups).unwrap();
         assert_eq!(parent, [Directory { controller: None, at: slice.clone() }]);
         // Files take what the kernel's would.
-        let cgroup = Cgroup { directories: vec![Directory { controller: None, at: slice.join("ctrace-x") }] };
+        let directories = vec![Directory { controller: None, at: slice.join("ctrace-x") }];
+        let cgroup = Cgroup { directories, parted: false };
         cgroup.make(&Limits::default()).unwrap();
         let text = |file: &str| fs::read_to_string(slice.join("ctrace-x").join(file)).unwrap();
         assert_eq!(text("memory.max"), (1_u64 << 30).to_string());
@@ -398,7 +441,7 @@ mod tests {
     #[test]
     fn the_cleaner_makes_and_removes_what_the_kernel_enforces() {
         let limits = Limits { memory: crate::sandbox::limits::Limit::flag(64 << 20), ..Limits::default() };
-        let owned = match Owned::make(&limits) {
+        let owned = match Owned::make(&limits, false) {
             Ok(owned) => owned,
             Err(why) => {
                 eprintln!("skipped: {why}");

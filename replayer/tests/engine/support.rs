@@ -153,7 +153,13 @@ impl Script {
     pub(crate) fn start(self) -> Result<(ctrace_replayer::Running, RunOptions), ReplayError> {
         let program: File = self.builder.seal().unwrap();
         let need = Need { duration_ns: self.recorded_ns, ..Need::default() };
-        let inputs = Inputs { program, environment: &self.environment, peers: &[], need };
+        let inputs = Inputs {
+            program,
+            environment: &self.environment,
+            peers: &[],
+            need,
+            pressure: ctrace_replayer::pressure::Pressure::default(),
+        };
         Replay::start(inputs, &self.options).map(|running| (running, self.options))
     }
 

@@ -24,6 +24,7 @@ use super::steps::Kept;
 use super::world::{Mark, TaskIx, World};
 use crate::plan::environment::PeerProcess;
 use crate::plan::{CompileOptions, Plan};
+use crate::pressure::Gather;
 use ctrace_analysis::edits::{is_of_a_fault, strike};
 use ctrace_format::syscalls::Family;
 use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, SockAddr, Syscall, TcpState};
@@ -48,6 +49,7 @@ pub(crate) struct Lower<'a> {
     ends: Ends,
     pub(crate) peers: Peers,
     pub(crate) surroundings: Surroundings,
+    pressure: Gather,
     /// The output.
     pub(crate) emit: Emit,
 }
@@ -123,6 +125,7 @@ fn write_to(
         facts,
         peers: Peers::default(),
         surroundings,
+        pressure: Gather::default(),
         emit,
     };
     drop(files);
@@ -145,6 +148,7 @@ impl Lower<'_> {
     }
 
     fn event(&mut self, event: &Event) -> Result<(), CompileError> {
+        self.pressure.event(event);
         match event {
             Event::Syscall(call) => self.call(call)?,
             Event::Signal(signal) => self.signal(signal)?,
@@ -389,9 +393,10 @@ impl Lower<'_> {
         summary.peers_clients = self.peers.clients;
         summary.peers_datagram = self.peers.datagram;
         summary.notes = notes;
+        let pressure = self.pressure.finish(self.source.header().host.cpus);
         let (program, need, summary) = self.emit.seal(beside)?;
         let peers = peer_root.map(|task| PeerProcess { task, preopened }).into_iter().collect();
-        Ok(Plan { program, environment, peers, need, summary })
+        Ok(Plan { program, environment, peers, need, pressure, summary })
     }
 
     /// The differences that the plan knows of.

@@ -3,6 +3,7 @@
 use super::super::control::Control;
 use super::{Setup, close_all_but, exit};
 use crate::plan::environment::{Preopened, PreopenedKind};
+use crate::sandbox::cgroup::Controls;
 use crate::sandbox::root::Problems;
 use crate::sandbox::{SandboxError, bounds, confine};
 use ctrace_program::header_flags;
@@ -32,6 +33,8 @@ pub(super) struct Start<'a> {
     pub(super) image: &'a Path,
     pub(super) many_users: bool,
     pub(super) is_root: bool,
+    /// The group that it is to be in.
+    pub(super) group: Option<&'a Controls>,
 }
 
 impl Start<'_> {
@@ -106,6 +109,10 @@ impl Start<'_> {
             // Peers sleep as exactly as they can; recorded tasks keep the slack they had.
             // SAFETY: prctl with integers only.
             unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
+        }
+        if let Some(group) = self.group {
+            let error = |error| SandboxError::build("enter the workload's cgroup", "cgroup.procs", error);
+            group.enter().map_err(error)?;
         }
         let hard = confine::max_open_files();
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);

@@ -6,7 +6,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Longest line of `/proc/TID/stat`, with room to spare.
 const LINE_BYTES: usize = 1024;
@@ -89,13 +89,31 @@ impl Threads {
         }
     }
 
+    /// The descriptor that it looks through.
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        self.proc.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// The resident memory of a process, bytes.
+    pub(super) fn resident_bytes(&self, process: i32) -> Option<u64> {
+        let mut line = [0; LINE_BYTES];
+        let len = self.read(process, "statm", &mut line)?;
+        let pages: u64 = std::str::from_utf8(&line[..len]).ok()?.split(' ').nth(1)?.parse().ok()?;
+        Some(pages.saturating_mul(page_bytes()))
+    }
+
     /// How long a thread has had a CPU or waited for one, ns.
     pub(super) fn demand_ns(&self, tid: i32) -> Option<u64> {
+        self.scheduled_ns(tid).map(|(had, waited)| had.saturating_add(waited))
+    }
+
+    /// How long a thread has had a CPU, and how long it has waited for one, ns.
+    pub(super) fn scheduled_ns(&self, tid: i32) -> Option<(u64, u64)> {
         let mut line = [0; LINE_BYTES];
         let len = self.read(tid, "schedstat", &mut line)?;
         let text = std::str::from_utf8(&line[..len]).ok()?;
         let mut words = text.split_ascii_whitespace().map_while(|word| word.parse::<u64>().ok());
-        Some(words.next()?.saturating_add(words.next()?))
+        Some((words.next()?, words.next()?))
     }
 
     /// Files that a process has open, as the same open files, by the paths that the kernel gives them.
@@ -162,6 +180,11 @@ impl Threads {
         self.attached.remove(&tid);
         true
     }
+}
+
+fn page_bytes() -> u64 {
+    // SAFETY: an integer only.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 fn request(what: libc::c_uint, tid: i32, data: usize) -> bool {

@@ -1,9 +1,11 @@
 //! Watching a running replay: its clock, tasks that cannot go on, signals from outside, its end.
 
 use super::super::control::{Control, monotonic_ns};
+use super::super::message::{Up, mention};
 use super::super::{Ended, Hit, Outcome, call_name};
 use super::force::{Position, Stage, first_to_force};
 use super::life::Life;
+use super::press::Presser;
 use super::progress::{Tasks, is_open};
 use super::terminals;
 use super::threads::{Doing, Threads};
@@ -61,6 +63,7 @@ pub(super) struct Watch<'a> {
     /// The places of tasks that were not forced on because a terminal had something for one of them.
     spared: BTreeMap<u32, (u32, u32)>,
     life: Life,
+    pub(super) presser: Option<Presser>,
     /// The private root was once full: of bytes, of files.
     full: (bool, bool),
     /// Directories that are freed while the replay runs: one for each process that init starts, and the one around them.
@@ -93,6 +96,7 @@ impl<'a> Watch<'a> {
             last_forced: None,
             spared: BTreeMap::new(),
             life: Life::new(setup.options.signs_of_life),
+            presser: None,
             full: (false, false),
             start_directories: 1
                 + (0..setup.program.header.tasks)
@@ -109,11 +113,15 @@ impl<'a> Watch<'a> {
 
     pub(super) fn run(&mut self, channel: &mut UnixStream) -> Outcome {
         let begin = monotonic_ns();
-        let mut stuck = Vec::new();
+        let (mut stuck, mut unpressed) = (Vec::new(), false);
         let ended = loop {
             let now = monotonic_ns().saturating_sub(begin);
             let worked_before = worked();
             let children = self.reap();
+            if !unpressed && self.presser.as_ref().is_some_and(Presser::has_died) {
+                unpressed = true;
+                mention(channel, &Up::Unpressed);
+            }
             self.tasks.look(now.saturating_sub(self.lag_ns));
             self.hold_back(now);
             let clock = now.saturating_sub(self.lag_ns);
@@ -155,6 +163,7 @@ impl<'a> Watch<'a> {
                 0 => return true,
                 p if p < 0 => return false,
                 p if self.threads.reaped(p, status) => {}
+                p if self.presser.as_mut().is_some_and(|presser| presser.reaped(p)) => {}
                 p if p == self.root_pid => self.root_status = Some(status),
                 _ => {}
             }
@@ -164,6 +173,10 @@ impl<'a> Watch<'a> {
     /// Lets the replay clock wait for tasks that are behind although they have work: then the machine is slower than the
     /// recorded one.
     fn hold_back(&mut self, now: u64) {
+        // A task that is held back on purpose is not slowed by this machine.
+        if self.presser.as_ref().is_some_and(Presser::is_pressing) {
+            return;
+        }
         let clock = now.saturating_sub(self.lag_ns);
         let hold = self.tasks.hold_ns(clock, now, &self.threads);
         if hold > 0 {
@@ -262,7 +275,7 @@ impl<'a> Watch<'a> {
 
     /// Whether the recording has been over for so long that nothing more is waited for.
     fn is_too_late(&self, now: u64) -> bool {
-        let recorded = self.setup.recorded_ns;
+        let recorded = self.setup.need.duration_ns;
         let end = self.tasks.scaled(recorded.saturating_add(self.tasks.shifts_ns()));
         let latest = end.saturating_add(AFTER_END_NS).saturating_add(self.lacked_ns());
         recorded > 0 && self.setup.options.pace != Pace::Afap && now > latest
@@ -481,6 +494,7 @@ impl<'a> Watch<'a> {
             forced_ends: self.forced_ends.clone(),
             starved_ns: self.lacked_ns(),
             starved: self.starved.clone(),
+            pressed: self.presser.as_ref().map(Presser::end).unwrap_or_default(),
             hits: [(self.full.0, Resource::Disk), (self.full.1, Resource::Files)]
                 .into_iter()
                 .filter(|(full, _)| *full)

@@ -56,8 +56,7 @@ impl Cgroup {
     /// runs again, whenever it is let go.
     pub(crate) fn kill_all_but(&self, spared: &[i32]) {
         let Some(at) = self.directories.first() else { return };
-        let processes = fs::read_to_string(at.at.join("cgroup.procs")).unwrap_or_default();
-        for pid in processes.lines().filter_map(|line| line.parse::<i32>().ok()) {
+        for pid in super::processes(at) {
             if pid > 1 && !spared.contains(&pid) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
@@ -87,6 +86,7 @@ mod tests {
                 directory(Some("memory"), top.path().join("elsewhere")),
                 directory(Some("freezer"), top.path().to_owned()),
             ],
+            parted: false,
         };
         assert_eq!(one.freeze().unwrap(), 1);
         assert_eq!(text("freezer.state"), "FROZEN");
@@ -95,7 +95,7 @@ mod tests {
         assert!(!one.is_frozen(), "some task still runs");
         one.thaw();
         assert_eq!(text("freezer.state"), "THAWED");
-        let two = Cgroup { directories: vec![directory(None, top.path().to_owned())] };
+        let two = Cgroup { directories: vec![directory(None, top.path().to_owned())], parted: false };
         fs::write(top.path().join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
         assert_eq!(two.freeze().unwrap(), 2);
         assert_eq!(text("cgroup.freeze"), "1");
@@ -104,14 +104,15 @@ mod tests {
         assert!(two.is_frozen());
         two.thaw();
         assert_eq!(text("cgroup.freeze"), "0");
-        let none = Cgroup { directories: vec![directory(Some("memory"), top.path().to_owned())] };
+        let none =
+            Cgroup { directories: vec![directory(Some("memory"), top.path().to_owned())], parted: false };
         assert_eq!(none.freeze().unwrap_err().kind(), io::ErrorKind::Unsupported);
         assert!(!none.is_frozen());
     }
 
     #[test]
     fn what_is_killed_while_it_is_frozen_never_runs_again_and_what_is_spared_does() {
-        let owned = match Owned::make(&Limits::default()) {
+        let owned = match Owned::make(&Limits::default(), false) {
             Ok(owned) => owned,
             Err(why) => return eprintln!("skipped: {why}"),
         };
