@@ -16,10 +16,12 @@ use ctrace_recorder::{Config, Ended, Recorder, Recording, Target};
 use ctrace_report::html::page;
 use ctrace_samples::shop::Incident;
 use serde_json::{Value, json};
+use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// Show everything in a minute: a shop, an incident, its recording, its replay.
@@ -30,9 +32,10 @@ pub(crate) struct Args {
     /// Where to leave the traces [default: a new directory in the directory for temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// What goes wrong: payment-refuses, payment-slow, disk-full, fd-leak
+    /// What goes wrong: payment-refuses, payment-slow, disk-full, fd-leak; with --plan also cpu-throttled,
+    /// memory-limit
     #[arg(long, value_name = "NAME", default_value = "payment-refuses")]
-    incident: Incident,
+    incident: Happening,
     /// Let all go well while it is recorded, and put what goes wrong on top of the replay, by a fault plan
     #[arg(long)]
     plan: bool,
@@ -47,13 +50,58 @@ const PHASES: [Duration; 3] =
 /// The address of payment in the sample plans.
 const PAYMENT: &str = "127.0.0.1:8003";
 
-/// The sample plan by which an incident is put on top of a replay.
-const fn plan_of(incident: Incident) -> &'static str {
-    match incident {
-        Incident::PaymentRefuses => include_str!("../samples/plans/payment-refuses.yaml"),
-        Incident::PaymentSlow => include_str!("../samples/plans/payment-slow.yaml"),
-        Incident::DiskFull => include_str!("../samples/plans/disk-full.yaml"),
-        Incident::FdLeak => include_str!("../samples/plans/fd-leak.yaml"),
+/// Something that goes wrong: in the shop, or only on top of its replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happening {
+    Shop(Incident),
+    CpuThrottled,
+    MemoryLimit,
+}
+
+impl Happening {
+    fn all() -> impl Iterator<Item = Self> {
+        Incident::ALL.into_iter().map(Self::Shop).chain([Self::CpuThrottled, Self::MemoryLimit])
+    }
+
+    /// The sample plan by which it is put on top of a replay.
+    const fn plan(self) -> &'static str {
+        match self {
+            Self::Shop(Incident::PaymentRefuses) => include_str!("../samples/plans/payment-refuses.yaml"),
+            Self::Shop(Incident::PaymentSlow) => include_str!("../samples/plans/payment-slow.yaml"),
+            Self::Shop(Incident::DiskFull) => include_str!("../samples/plans/disk-full.yaml"),
+            Self::Shop(Incident::FdLeak) => include_str!("../samples/plans/fd-leak.yaml"),
+            Self::CpuThrottled => include_str!("../samples/plans/cpu-throttled.yaml"),
+            Self::MemoryLimit => include_str!("../samples/plans/memory-limit.yaml"),
+        }
+    }
+
+    /// The incident in the shop itself; `None`: there is none.
+    const fn in_the_shop(self) -> Option<Incident> {
+        match self {
+            Self::Shop(incident) => Some(incident),
+            Self::CpuThrottled | Self::MemoryLimit => None,
+        }
+    }
+}
+
+impl fmt::Display for Happening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shop(incident) => incident.fmt(f),
+            Self::CpuThrottled => f.write_str("cpu-throttled"),
+            Self::MemoryLimit => f.write_str("memory-limit"),
+        }
+    }
+}
+
+impl FromStr for Happening {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::all().find(|one| one.to_string() == text).ok_or_else(|| {
+            let all: Vec<String> = Self::all().map(|one| one.to_string()).collect();
+            format!("no incident is called {text:?}; there are: {}", all.join(", "))
+        })
     }
 }
 
@@ -77,6 +125,11 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
     if !lacking.is_empty() {
         let what = format!("the demo records a process, which needs {}", lacking.join(", "));
         return Err(Failure::say(Exit::Host, what).fix("run it as root: sudo ctrace demo"));
+    }
+    if !args.plan && args.incident.in_the_shop().is_none() {
+        let what = format!("{} does not happen in the shop: it is put on top of a replay", args.incident);
+        let fix = format!("sudo ctrace demo --incident {} --plan", args.incident);
+        return Err(Failure::say(Exit::Usage, what).fix(fix));
     }
     signals::catch().map_err(|e| Failure::new(Exit::Internal, e))?;
     let dir = make_private(args.dir.as_deref())
@@ -116,13 +169,14 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
         Ok(())
     };
     phase(&mut recording, PHASES[0], "all is well")?;
-    if args.plan {
-        phase(&mut recording, PHASES[1] + PHASES[2], "all is well")?;
-    } else {
-        shop.switch(args.incident, true)?;
-        phase(&mut recording, PHASES[1], &format!("{} is on", args.incident))?;
-        shop.switch(args.incident, false)?;
-        phase(&mut recording, PHASES[2], "all is well again")?;
+    match args.incident.in_the_shop().filter(|_| !args.plan) {
+        None => phase(&mut recording, PHASES[1] + PHASES[2], "all is well")?,
+        Some(incident) => {
+            shop.switch(incident, true)?;
+            phase(&mut recording, PHASES[1], &format!("{incident} is on"))?;
+            shop.switch(incident, false)?;
+            phase(&mut recording, PHASES[2], "all is well again")?;
+        }
     }
     let payment = shop.address("payment")?;
     bar.finish_and_clear();
@@ -146,7 +200,7 @@ pub(crate) fn run(args: &Args, whose: Whose, out: &mut Output) -> Result<Exit, F
     }
 
     let mut options = Options::to(replay_path);
-    let on_top = args.plan.then(|| plan_of(args.incident).replace(PAYMENT, &payment));
+    let on_top = args.plan.then(|| args.incident.plan().replace(PAYMENT, &payment));
     let on_top = on_top.map(|plan| put_on_top(&plan, &dir, &trace, &mut options, out)).transpose()?;
     let what = match on_top {
         Some(_) => "replaying it with the plan on top: the same calls to a real kernel, in a sandbox",

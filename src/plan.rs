@@ -3,9 +3,10 @@
 use crate::exit::{Exit, Failure};
 use crate::faults;
 use crate::output::{Document, Output, Shape};
-use crate::{decode, read, units};
-use ctrace_analysis::faults::{Format, Plan, Resolution, json_schema};
-use ctrace_format::{OutFile, Taken, TraceFile};
+use crate::{decode, perform, read, units};
+use ctrace_analysis::faults::{Format, Phase, Plan, Resolution, json_schema};
+use ctrace_format::{Filter, OutFile, Taken, Trace, TraceFile};
+use ctrace_replayer::pressure::Pressure;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -130,9 +131,21 @@ pub(crate) struct Expressions {
         Decides whatever is left to chance: the same number, the same calls [default: the plan's, or 1]"
     )]
     pub(crate) seed: Option<u64>,
+    /// The phase of errors that say none (phase=): before the call does its work, or after
+    #[arg(long, value_name = "PHASE", requires = "of-faults", default_value = "before")]
+    pub(crate) fail: Fail,
     /// A file of faults, ctrace.faults/v1 (docs/faults.md); --inject comes after them; - is standard input
     #[arg(long, value_name = "FILE", group = "of-faults")]
     pub(crate) plan: Option<PathBuf>,
+}
+
+/// Phases of errors as words of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Fail {
+    /// The call is not made
+    Before,
+    /// It takes effect, and its caller is told that it failed
+    After,
 }
 
 impl Expressions {
@@ -144,7 +157,11 @@ impl Expressions {
             Some(path) => faults::read(path)?.and(expressions, self.seed.is_some()),
             None => expressions,
         };
-        Ok((self.plan.is_some() || !self.inject.is_empty()).then_some(plan))
+        let phase = match self.fail {
+            Fail::Before => Phase::Before,
+            Fail::After => Phase::After,
+        };
+        Ok((self.plan.is_some() || !self.inject.is_empty()).then_some(plan.failing(phase)))
     }
 }
 
@@ -203,6 +220,7 @@ fn run_check(args: &Check, out: &mut Output) -> Result<Exit, Failure> {
     let trace = read(file, out)?.rebased();
     let resolution = faults::resolve(&plan, &trace)?;
     let edits = faults::edits(&plan, &resolution, &trace)?;
+    let presses = if lacks(&plan, &resolution).is_none() { presses(&plan, &trace)? } else { Vec::new() };
     if args.json {
         let rules: Vec<Value> = (0..plan.rules.len()).map(|at| rule_json(&plan, &resolution, at)).collect();
         let prevented: serde_json::Map<String, Value> =
@@ -212,6 +230,7 @@ fn run_check(args: &Check, out: &mut Output) -> Result<Exit, Failure> {
         let object = json!({
             "rules": rules,
             "impossible": impossible,
+            "presses": presses,
             "planned": edits.planned(),
             "prevented": prevented,
             "seed": plan.seed,
@@ -223,6 +242,9 @@ fn run_check(args: &Check, out: &mut Output) -> Result<Exit, Failure> {
     } else {
         for line in lines(&plan, &resolution) {
             out.data(&line)?;
+        }
+        for line in &presses {
+            out.data(&format!("    {line}"))?;
         }
         let hits: u64 = resolution.rules.iter().map(|rule| rule.hits).sum();
         if let Some(lost) = hits.checked_sub(edits.planned()).filter(|lost| *lost > 0) {
@@ -240,6 +262,17 @@ fn run_check(args: &Check, out: &mut Output) -> Result<Exit, Failure> {
         }
     }
     Ok(if lacks(&plan, &resolution).is_none() { Exit::Done } else { Exit::Inconclusive })
+}
+
+/// The pressure that a plan asks for on top of a recording, a line for each kind.
+fn presses(plan: &Plan, trace: &Trace) -> Result<Vec<String>, Failure> {
+    let Some(levels) = &plan.pressure else { return Ok(Vec::new()) };
+    let recorded = Pressure::recorded(trace.header().host.cpus, |each| {
+        trace.events(&Filter::default()).try_for_each(|event| event.map(|event| each(&event)))
+    });
+    let recorded = recorded.map_err(|error| Failure::new(Exit::BadTrace, error))?;
+    let level = perform::level(levels, &recorded, trace.end_ns())?;
+    Ok(Pressure::default().with(&level, perform::cpus()).lines())
 }
 
 fn rule_json(plan: &Plan, resolution: &Resolution, at: usize) -> Value {
@@ -274,6 +307,8 @@ pub(crate) fn lines(plan: &Plan, resolution: &Resolution) -> Vec<String> {
         lines.push(decode::plain(fault.as_bytes()));
         lines.push(format!("    {why}"));
     }
+    let levels = plan.others.iter().filter(|other| other.why.is_none());
+    lines.extend(levels.map(|other| format!("presses: {}", decode::plain(other.text().as_bytes()))));
     lines.extend(
         plan.abort
             .iter()

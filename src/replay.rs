@@ -13,6 +13,7 @@ use ctrace_analysis::faults::Plan as FaultPlan;
 use ctrace_analysis::{Profile, Trigger, without_replay};
 use ctrace_format::{Lack, Policy, Taken, Trace, TraceFile};
 use ctrace_replayer::Pace;
+use ctrace_replayer::pressure::{Selection, UnknownKind};
 pub(crate) use present::{Screen, describe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,6 +59,10 @@ pub(crate) struct Args {
     /// and `silent>5s`: nothing came for so long
     #[arg(long, value_name = "EXPR", value_parser = record::parse_trigger)]
     abort_on: Vec<Trigger>,
+    /// The recorded pressure that is replayed: recorded (all), off, or some of cpu, contention, memory,
+    /// pids
+    #[arg(long, value_name = "KINDS", value_parser = parse_pressure, default_value = "recorded")]
+    pressure: Selection,
     /// A condition that is to hold all the time, in the same language: p99(recvfrom)<200ms; if it does not, the replay deviates
     #[arg(long, value_name = "EXPR", value_parser = parse_steady)]
     steady: Vec<Trigger>,
@@ -128,6 +133,10 @@ fn has_names(option: &str, conditions: &[Trigger], trace: &Trace) -> Result<(), 
     }
 }
 
+fn parse_pressure(text: &str) -> Result<Selection, String> {
+    text.parse().map_err(|error: UnknownKind| error.to_string())
+}
+
 /// Reads a condition that is to hold all the time.
 fn parse_steady(text: &str) -> Result<Trigger, String> {
     Trigger::parse_steady(text).map_err(|error| record::trigger_error(text, &error))
@@ -172,7 +181,12 @@ pub(crate) fn put_on_top(plan: &FaultPlan, trace: &Trace, out: &mut Output) -> R
         out.say(&line);
     }
     let edits = faults::edits(plan, &resolution, trace)?;
-    Ok(Faults { edits: Arc::new(edits), plan: plan.text() })
+    Ok(Faults {
+        edits: Arc::new(edits),
+        plan: plan.text(),
+        has_rules: !plan.rules.is_empty(),
+        levels: plan.pressure.clone(),
+    })
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
@@ -211,6 +225,7 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Exit, Failure> {
         limits: args.limits.flags(),
         max_program: args.limits.max_program,
         gates,
+        pressure: args.pressure,
         faults,
         abort_on,
         steady,

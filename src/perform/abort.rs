@@ -5,7 +5,7 @@ use super::observer::{Interrupt, Note, Observer, Stage};
 use crate::{clock, units};
 use ctrace_analysis::{Report, Verdict};
 use ctrace_recorder::{Recording, Request};
-use ctrace_replayer::{Button, Ended, Halt, Limit, Outcome, Resource};
+use ctrace_replayer::{Button, Ended, Figures, Halt, Limit, Outcome, Resource};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fmt;
@@ -197,6 +197,8 @@ pub(super) struct Watch<'a> {
     pub(super) limit: Limit,
     /// How long it will take.
     pub(super) expected: Duration,
+    /// Those of a replay that is pressed, until it is said that it no longer is.
+    pub(super) figures: Option<Figures>,
 }
 
 impl Watch<'_> {
@@ -222,6 +224,9 @@ impl Watch<'_> {
             let t_ns = now_ns.saturating_sub(self.start_ns);
             if let Some(sampler) = &mut self.sampler {
                 sampler.look(self.conditions, t_ns);
+            }
+            if self.figures.take_if(|figures| figures.is_unpressed()).is_some() {
+                observer.note(&Note::Unpressed);
             }
             self.conditions.pass(t_ns);
             while let Some(lacking) = self.conditions.lacking() {

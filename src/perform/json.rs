@@ -36,6 +36,13 @@ impl Performed {
             "ended": outcome.ended,
             "aborted": self.aborted.as_ref().map(Aborted::json),
             "forced": {"total": sum(&outcome.forced), "by_kind": outcome.forced, "ends": outcome.forced_ends},
+            "pressure": {
+                "by_kind": outcome.pressed.effects.iter().map(|effect| (effect.kind.clone(), json!(effect))).collect::<serde_json::Map<_, _>>(),
+                "recorded": self.pressure,
+                "died": outcome.pressed.died,
+                "notes": outcome.pressed.notes,
+                "ballast_cpu_ns": outcome.pressed.ballast_cpu_ns,
+            },
             "starved_ns": outcome.starved_ns,
             "engine": {"calls": counters.engine_calls, "wait_ns": counters.wait_ns, "spin_ns": counters.spin_ns},
             "tasks": {"recorded": outcome.tasks, "finished": outcome.tasks_finished, "stuck": outcome.stuck},

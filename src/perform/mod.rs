@@ -21,12 +21,15 @@ pub(crate) use answers::Answers;
 use answers::{journal, told};
 use conditions::{Conditions, Sampler};
 use ctrace_analysis::edits::Edits;
+use ctrace_analysis::faults::Levels;
 use ctrace_analysis::{Gates, Profile, Report, Trigger, Verdict, diff_replay, judge_journal};
 use ctrace_format::{Taken, Trace};
 use ctrace_recorder::{Ended as RecordEnded, Recording};
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
+use ctrace_replayer::pressure::{Bases, Level, Pressure, Selection};
 use ctrace_replayer::{
-    Description, Flags, Free, Hit, Inputs, Limits, Outcome, Pace, Replay, ReplayError, RunOptions, Running,
+    Description, Flags, Free, Hit, Inputs, Limits, Outcome, Pace, Pressed, Replay, ReplayError, RunOptions,
+    Running,
 };
 pub(crate) use failure::refusal;
 pub(crate) use observer::{Interrupt, Note, Observer, Stage};
@@ -36,6 +39,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 pub(crate) use steady::Steady;
+
+/// Said of a replay whose presser has died.
+pub(crate) const UNPRESSED: &str =
+    "the process that presses the workload has died: from then on the replay was without pressure";
 
 /// How to replay and judge.
 #[derive(Debug)]
@@ -52,6 +59,8 @@ pub(crate) struct Options {
     /// The most that the compiled trace may take, if that was said.
     pub(crate) max_program: Option<u64>,
     pub(crate) gates: Gates,
+    /// The kinds of recorded pressure that are replayed.
+    pub(crate) pressure: Selection,
     /// Conditions that end it.
     pub(crate) abort_on: Vec<Trigger>,
     /// Conditions that are to hold all the time.
@@ -67,6 +76,10 @@ pub(crate) struct Faults {
     pub(crate) edits: Arc<Edits>,
     /// The plan that they come from, as the replay's recording keeps it.
     pub(crate) plan: String,
+    /// Whether there are rules: a plan may ask for nothing but pressure.
+    pub(crate) has_rules: bool,
+    /// Levels of pressure in place of the recorded ones.
+    pub(crate) levels: Option<Levels>,
 }
 
 impl Options {
@@ -80,10 +93,16 @@ impl Options {
             limits: Flags::default(),
             max_program: None,
             gates: Gates::new(Profile::Synthetic),
+            pressure: Selection::ALL,
             faults: None,
             abort_on: Vec::new(),
             steady: Vec::new(),
         }
+    }
+
+    /// Levels of pressure that a plan asks for.
+    fn levels(&self) -> Option<&Levels> {
+        self.faults.as_ref().and_then(|on_top| on_top.levels.as_ref())
     }
 
     fn edits(&self) -> Option<&Arc<Edits>> {
@@ -110,6 +129,8 @@ pub(crate) struct Performed {
     pub(crate) aborted: Option<Aborted>,
     /// How many faults were planned.
     pub(crate) planned: u64,
+    /// The recorded pressure that was to be replayed, for people.
+    pub(crate) pressure: Vec<String>,
     /// What came of the conditions that were to hold.
     pub(crate) steady: Vec<Steady>,
 }
@@ -134,9 +155,19 @@ pub(crate) fn replay_recorded_and_judged(
     observer: &mut dyn Observer,
 ) -> Result<Performed, Failure> {
     observer.begins(Stage::Compiling);
-    let Plan { program, environment, peers, need, summary: plan } =
+    let Plan { program, environment, peers, need, pressure, summary: plan } =
         compile(path, trace, options.max_program, options.edits())?;
     observer.begins(Stage::Building);
+    let pressure = match options.pace {
+        // It knows no moments.
+        Pace::Afap if options.levels().is_some() => {
+            let what = "a replay as fast as possible has no time in which a plan's pressure could be";
+            return Err(Failure::say(Exit::Usage, what).fix("leave out --mode afap"));
+        }
+        Pace::Afap => Pressure::default(),
+        _ => with_levels(pressure.only(options.pressure), options, plan.recorded_ns)?,
+    };
+    let (is_pressed, pressure_lines) = (!pressure.is_none(), pressure.lines());
     let conditions = Conditions::new(&options.abort_on);
     let run_options = RunOptions {
         limits: Limits::resolve(&need, &Free::now(), &options.limits, options.speed),
@@ -145,9 +176,9 @@ pub(crate) fn replay_recorded_and_judged(
         signs_of_life: conditions.are_about_silence(),
         ..RunOptions::default()
     };
-    let inputs = Inputs { program, environment: &environment, peers: &peers, need };
+    let inputs = Inputs { program, environment: &environment, peers: &peers, need, pressure };
     let running = Replay::start(inputs, &run_options).map_err(failure::of_replay)?;
-    let recording = recording::start(trace, &plan, running.root_pid(), options, &conditions, observer)?;
+    let recording = recording::start(trace, &plan, &running, options, &conditions, observer)?;
     if recording.is_none() {
         conditions.refuse_beyond_figures()?;
     }
@@ -160,6 +191,7 @@ pub(crate) fn replay_recorded_and_judged(
         sampler: recording.is_none().then(|| Sampler::new(running.figures())),
         start_ns: recording.as_ref().map_or(released_ns, Recording::start_boottime_ns),
         limit,
+        figures: is_pressed.then(|| running.figures()),
         expected: Duration::from_nanos((plan.recorded_ns as f64 / options.speed) as u64),
     };
     running.release().map_err(failure::of_replay)?;
@@ -191,10 +223,13 @@ pub(crate) fn replay_recorded_and_judged(
     observer.begins(Stage::Judging);
     let recording = recorded.map(|recorded| recorded.file.path);
     let (mut report, answers) = judge(path, trace, recording.as_deref(), &plan, &outcome, options)?;
-    if let Some(edits) = options.edits() {
+    if let Some(edits) =
+        options.edits().filter(|_| options.faults.as_ref().is_some_and(|on_top| on_top.has_rules))
+    {
         judge_faults(edits.planned(), answers.injected + answers.delayed, &mut report);
     }
     judge_hits(&outcome.hits, &mut report);
+    judge_pressure(&outcome.pressed, options.levels().is_some(), &mut report);
     if let Some(aborted) = &aborted {
         aborted.judge(&mut report);
     }
@@ -203,7 +238,18 @@ pub(crate) fn replay_recorded_and_judged(
     }
     let steady = steady::judge(&options.steady, recording.as_deref(), &mut report)?;
     let planned = options.edits().map_or(0, |edits| edits.planned());
-    Ok(Performed { plan, outcome, sandbox, report, answers, recording, aborted, planned, steady })
+    Ok(Performed {
+        plan,
+        outcome,
+        sandbox,
+        report,
+        answers,
+        recording,
+        aborted,
+        planned,
+        steady,
+        pressure: pressure_lines,
+    })
 }
 
 /// Waits for the end; with the time when it came.
@@ -270,6 +316,45 @@ fn judge_hits(hits: &[Hit], report: &mut Report) {
         report.verdict = Verdict::Inconclusive;
     }
     report.reasons.splice(0..0, hits.iter().map(Hit::with_fix));
+}
+
+/// Pressure with the levels that a plan asks for.
+fn with_levels(pressure: Pressure, options: &Options, length_ns: u64) -> Result<Pressure, Failure> {
+    let Some(levels) = options.levels() else { return Ok(pressure) };
+    let level = level(levels, &pressure, length_ns)?;
+    Ok(pressure.with(&level, cpus()))
+}
+
+/// The levels of a plan on top of a recording of this length with this pressure.
+pub(crate) fn level(levels: &Levels, recorded: &Pressure, length_ns: u64) -> Result<Level, Failure> {
+    let bases = Bases { length_ns, node_bytes: node_bytes() };
+    Level::of(levels, recorded, bases).map_err(|error| Failure::new(Exit::Inconclusive, error))
+}
+
+/// CPUs of this host.
+pub(crate) fn cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+/// Memory of this host, bytes (`proc_meminfo(5)`).
+fn node_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"))?;
+    kib.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// A replay whose pressure ended before it did says nothing.
+fn judge_pressure(pressed: &Pressed, is_asked_for: bool, report: &mut Report) {
+    if is_asked_for && pressed.effects.is_empty() {
+        report.verdict = Verdict::Inconclusive;
+        report
+            .reasons
+            .insert(0, "the pressure of the plan did not take place; the problems say why".to_owned());
+    }
+    if pressed.died {
+        report.verdict = Verdict::Inconclusive;
+        report.reasons.insert(0, UNPRESSED.to_owned());
+    }
 }
 
 /// How many of all kinds.

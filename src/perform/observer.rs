@@ -25,6 +25,8 @@ pub(crate) enum Note {
     Unrecorded,
     /// Something of the recorded surroundings could not be built.
     Lacking(String),
+    /// The workload is no longer pressed.
+    Unpressed,
     /// A condition that is to end the replay cannot hold here, or what ended it could not be noted.
     Condition(String),
 }
@@ -43,6 +45,7 @@ impl fmt::Display for Note {
             Self::Unrecorded => f.write_str(
                 "the replay cannot be recorded here (`ctrace doctor` says why); its own journal is judged instead",
             ),
+            Self::Unpressed => f.write_str(super::UNPRESSED),
             Self::Lacking(problem) => write!(f, "the sandbox lacks something: {problem}"),
             Self::Condition(what) => write!(f, "--abort-on: {what}"),
         }

@@ -6,7 +6,8 @@ use super::{Options, sum};
 use crate::exit::Failure;
 use ctrace_analysis::{FAULTS, REPLAY_OF};
 use ctrace_format::{Policy, Taken, Trace};
-use ctrace_recorder::{Config, Lookers, RecordError, Recorder, Recording, Target};
+use ctrace_recorder::{Beside, Config, Lookers, RecordError, Recorder, Recording, Target};
+use ctrace_replayer::Running;
 use ctrace_replayer::plan::PlanSummary;
 use std::fs::File;
 use std::sync::Arc;
@@ -15,13 +16,17 @@ use std::sync::Arc;
 pub(super) fn start(
     trace: &Trace,
     plan: &PlanSummary,
-    root_pid: u32,
+    running: &Running,
     options: &Options,
     conditions: &Conditions,
     observer: &mut dyn Observer,
 ) -> Result<Option<Recording>, Failure> {
-    let mut config = Config::new(Target::Pid(root_pid), &options.output);
+    let mut config = Config::new(Target::Pid(running.root_pid()), &options.output);
     config.taken = options.taken.clone();
+    let (helpers, memory) = running.beside();
+    let ids = |all: &[i32]| all.iter().filter_map(|pid| u32::try_from(*pid).ok()).collect();
+    config.beside =
+        Beside { holders: ids(helpers.ballast.as_slice()), spinners: ids(&helpers.spinners), memory };
     config.ring_bytes = ring_bytes(plan).max(config.ring_bytes);
     // Its processes are ours: they can become nobody else's, having no way to gain a privilege.
     config.facts.insert(REPLAY_OF.to_owned(), identity(trace));

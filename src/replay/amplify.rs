@@ -162,7 +162,12 @@ fn faults_at(all: &[Natural], factor: f64, seed: u64, trace: &Trace) -> Result<O
     let Some(plan) = plan else { return Ok(None) };
     let resolution = faults::resolve(&plan, trace)?;
     let edits = faults::edits(&plan, &resolution, trace)?;
-    Ok((edits.planned() > 0).then(|| Faults { edits: Arc::new(edits), plan: plan.text() }))
+    Ok((edits.planned() > 0).then(|| Faults {
+        edits: Arc::new(edits),
+        plan: plan.text(),
+        has_rules: true,
+        levels: None,
+    }))
 }
 
 /// Leaves a recording at the name that was asked for.

@@ -8,7 +8,7 @@ use crate::progress::{Progress, spinner};
 use crate::{signals, units};
 use ctrace_format::{Abi, Sysno, Trace, syscalls};
 use ctrace_replayer::plan::Plan;
-use ctrace_replayer::{Bounds, Ended, Program};
+use ctrace_replayer::{Bounds, Effect, Ended, Program};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -119,6 +119,20 @@ pub(crate) fn describe(performed: &Performed, out: &mut Output) {
             units::duration(counters.wait_ns)
         ),
     );
+    let figure = |effect: &Effect, n: u64| match effect.unit.as_str() {
+        "ns" => units::duration(n),
+        _ => format!("{:.1} MiB", n as f64 / f64::from(1 << 20)),
+    };
+    for effect in &outcome.pressed.effects {
+        let error = effect
+            .error
+            .map_or_else(|| "nothing was due".to_owned(), |error| format!("{:.0} % apart", error * 100.0));
+        let (target, reached) = (figure(effect, effect.target), figure(effect, effect.reached));
+        row("pressure", format!("{} {reached} of {target}, {error} ({})", effect.kind, effect.lane));
+    }
+    for note in &outcome.pressed.notes {
+        row("", note.clone());
+    }
     if !outcome.forced.is_empty() {
         row("forced", format!("{}: {}", units::plural(sum(&outcome.forced), "end"), list(&outcome.forced)));
         for end in outcome.forced_ends.iter().take(3) {
@@ -190,12 +204,14 @@ pub(super) fn dry_run(
     if args.steps {
         return steps(plan, out);
     }
-    let Plan { need, summary: plan, .. } = plan;
+    let Plan { need, pressure, summary: plan, .. } = plan;
+    let pressure = pressure.only(args.pressure);
     let limits = args.limits.resolve(&need, args.speed);
     let allowed = limits.check(&need, args.speed).map_err(perform::refusal);
     if args.json {
         let mut all = serde_json::to_value(&plan).map_err(|e| Failure::new(Exit::Internal, e))?;
         all["need"] = json!(need);
+        all["pressure"] = json!(pressure);
         all["limits"] = json!(Bounds::new(&need, &limits));
         out.json(Shape::Plan, all)?;
         return allowed.map(|()| Exit::Done);
@@ -228,6 +244,13 @@ pub(super) fn dry_run(
         ),
     ));
     rows.push(("files", units::count(plan.files)));
+    let pressure = pressure.lines();
+    for (index, line) in pressure.iter().enumerate() {
+        rows.push((if index == 0 { "pressure" } else { "" }, line.clone()));
+    }
+    if pressure.is_empty() {
+        rows.push(("pressure", "none".to_owned()));
+    }
     rows.push((
         "peers",
         format!(

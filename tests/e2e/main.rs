@@ -39,6 +39,7 @@ mod outcomes;
 mod outputs;
 mod plans;
 mod pods;
+mod pressure;
 mod privacy;
 mod privilege;
 mod record;
