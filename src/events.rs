@@ -271,6 +271,7 @@ pub(crate) fn run(args: Args, out: &mut Output) -> Result<Exit, Failure> {
             Class::Dns,
             Class::Block,
             Class::Uring,
+            Class::Injection,
             Class::Aggregate,
         ];
         if args.json || args.at.is_some() {

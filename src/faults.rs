@@ -3,10 +3,10 @@
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use anyhow::Context as _;
-use ctrace_analysis::edits::{Edits, Injection};
-use ctrace_analysis::faults::{Delay, MAX_BYTES, Phase, Plan, Resolution, ResolveError};
+use ctrace_analysis::edits::{Edits, Injection, Told};
+use ctrace_analysis::faults::{Delay, Hit, MAX_BYTES, Phase, Plan, Resolution, ResolveError, Rule};
 use ctrace_analysis::{FAULTS, REPLAY_OF};
-use ctrace_format::{Filter, Header, ReadError, Trace};
+use ctrace_format::{Fault, Filter, Header, ReadError, Trace};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -60,7 +60,32 @@ pub(crate) fn edits(plan: &Plan, resolution: &Resolution, trace: &Trace) -> Resu
         Edits::of(trace.snapshot(), trace, injections(plan, resolution), |each| {
             trace.events(&Filter::default()).try_for_each(|event| each(&event?))
         });
+    let edits = edits.map(|edits| edits.telling(told(plan, resolution)));
     edits.context("following the faults through the recording").map_err(|e| Failure::new(Exit::BadTrace, e))
+}
+
+/// The fault of a rule at a hit.
+fn fault(rule: &Rule, hit: &Hit) -> Fault {
+    let at = |delay: Option<Delay>| delay.map_or(0, |delay| delay.at(hit.draw));
+    let result = rule.act.result.and_then(|result| i32::try_from(result).ok());
+    Fault {
+        result,
+        after: result.is_some() && rule.act.phase == Phase::After,
+        keeps_millionths: rule.act.short.map(|share| (share * 1e6) as u32),
+        signal: rule.act.signal.and_then(|signal| u8::try_from(signal).ok()),
+        enter_ns: at(rule.act.delay_enter),
+        exit_ns: at(rule.act.delay_exit),
+    }
+}
+
+/// The hits of each rule, as the replay's trace tells them.
+fn told(plan: &Plan, resolution: &Resolution) -> Vec<(u64, Told)> {
+    let of_hit = |hit: &Hit| {
+        let rule = plan.rules.get(hit.rule)?;
+        let told = Told { rule: u32::try_from(hit.rule).ok()?, nth: hit.nth, fault: fault(rule, hit) };
+        Some((hit.ordinal, told))
+    };
+    resolution.hits.iter().filter_map(of_hit).collect()
 }
 
 /// The change of each call that is hit.
@@ -68,18 +93,17 @@ fn injections(plan: &Plan, resolution: &Resolution) -> Vec<Injection> {
     let mut all: BTreeMap<u64, Injection> = BTreeMap::new();
     for hit in &resolution.hits {
         let Some(rule) = plan.rules.get(hit.rule) else { continue };
+        let fault = fault(rule, hit);
         let none = Injection { ordinal: hit.ordinal, ..Injection::default() };
         let here = all.entry(hit.ordinal).or_insert(none);
         if here.result.is_none() {
             here.result = rule.act.result;
             here.done = rule.act.phase == Phase::After;
         }
-        let millionths = rule.act.short.map(|share| (share * 1e6) as u32);
-        here.keeps_millionths = here.keeps_millionths.or(millionths);
+        here.keeps_millionths = here.keeps_millionths.or(fault.keeps_millionths);
         here.signal = here.signal.or(rule.act.signal);
-        let at = |delay: Option<Delay>| delay.map_or(0, |delay| delay.at(hit.draw));
-        here.enter_ns = here.enter_ns.saturating_add(at(rule.act.delay_enter));
-        here.exit_ns = here.exit_ns.saturating_add(at(rule.act.delay_exit));
+        here.enter_ns = here.enter_ns.saturating_add(fault.enter_ns);
+        here.exit_ns = here.exit_ns.saturating_add(fault.exit_ns);
     }
     all.into_values().collect()
 }

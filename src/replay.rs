@@ -184,7 +184,7 @@ pub(crate) fn put_on_top(plan: &FaultPlan, trace: &Trace, out: &mut Output) -> R
     Ok(Faults {
         edits: Arc::new(edits),
         plan: plan.text(),
-        has_rules: !plan.rules.is_empty(),
+        rules: plan.rules.iter().map(|rule| rule.name().to_owned()).collect(),
         levels: plan.pressure.clone(),
     })
 }

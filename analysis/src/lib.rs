@@ -49,8 +49,8 @@ pub use lacks::{RuledOut, ruled_out, without_replay};
 pub use model::{BIN_NS, FAULTS, Hung, Missing, Model, ModelError, Process, REPLAY_OF, Series, Thread};
 pub use names::{NameId, Names};
 pub use overview::{
-    CallCount, CallCounts, ContainerCount, Containers, Doubt, Failed, Lost, Network, On, Overview, Requests,
-    Spent, is_complete,
+    CallCount, CallCounts, ContainerCount, Containers, Doubt, Failed, Injections, Lost, Network, On,
+    Overview, Requests, Spent, is_complete,
 };
 pub use pattern::Pattern;
 pub use report::{

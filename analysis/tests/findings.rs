@@ -7,8 +7,8 @@ mod common;
 use common::{MS, Run, Task};
 use ctrace_analysis::{Finding, Kind, Level, account};
 use ctrace_format::{
-    Abi, ClockAnchor, Detail, Dns, Event, Metric, Object, ProcessKind, Resource, Signal, SockAddr,
-    SockCookie, Syscall, SyscallFlags, Usage, WaitKind, syscalls,
+    Abi, ClockAnchor, Detail, Dns, Event, Fault, Injection, Metric, Object, ProcessKind, Resource, Signal,
+    SockAddr, SockCookie, Syscall, SyscallFlags, Usage, WaitKind, syscalls,
 };
 
 fn findings(r: Run) -> Vec<Finding> {
@@ -216,6 +216,63 @@ fn a_peer_that_becomes_slow_is_said_with_the_time() {
     assert!(words.contains("(median of 20); before that 2.1 ms (of 40)"), "{words}");
     assert_eq!(found[0].evidence.before.unwrap().count, 40);
     assert_eq!(found[0].evidence.during.unwrap().p50_ns.unwrap() / MS, 300);
+}
+
+/// A rule delays the next call of a task.
+fn delays(r: &mut Run, t: Task, name: &str, (enter_ns, exit_ns): (u64, u64)) {
+    let event = Event::Injection(Injection {
+        t_ns: r.now,
+        task: r.id(t),
+        rule: 0,
+        name: r.str("slow"),
+        sysno: syscalls::number(Abi::X86_64, name).unwrap(),
+        nth: 1,
+        fault: Fault { enter_ns, exit_ns, ..Fault::default() },
+    });
+    r.push(&event);
+    r.now += enter_ns;
+}
+
+/// Forty answers, of which the second half is delayed by a rule that hits this call.
+fn delayed_answers(call: &str, delay: (u64, u64)) -> Run {
+    let (mut r, t) = one("checkout");
+    for i in 0..40_u64 {
+        let socket = r.connect(t, 5, i + 1, "127.0.0.1:7003", 0);
+        let is_delayed = |name| i >= 20 && name == call;
+        if is_delayed("sendto") {
+            delays(&mut r, t, "sendto", delay);
+        }
+        r.io(t, "sendto", 5, socket, 100);
+        if is_delayed("sendto") {
+            r.now += delay.1;
+        }
+        r.now += 2 * MS;
+        if is_delayed("recvfrom") {
+            delays(&mut r, t, "recvfrom", delay);
+        }
+        r.io(t, "recvfrom", 5, socket, 50);
+        if is_delayed("recvfrom") {
+            r.now += delay.1;
+        }
+        r.close(t, 5, socket);
+    }
+    r
+}
+
+#[test]
+fn a_delay_that_a_plan_injects_is_latency_of_the_peer_and_said_to_be_injected() {
+    for (call, delay) in [("recvfrom", (0, 300 * MS)), ("recvfrom", (300 * MS, 0)), ("sendto", (0, 300 * MS))]
+    {
+        let found = telling(delayed_answers(call, delay));
+        assert_eq!((found[0].kind, found[0].count), (Kind::SlowPeer, 20), "{call} {delay:?} {found:#?}");
+        let words = &found[0].sentence;
+        assert!(words.contains("answers of 127.0.0.1:7003 took 302."), "{call} {delay:?}: {words}");
+        assert!(words.ends_with("; a fault plan injected it"), "{call} {delay:?}: {words}");
+    }
+    // A request that is late makes no answer late.
+    assert_eq!(telling(delayed_answers("sendto", (300 * MS, 0))), []);
+    // Nor does a delay of another call.
+    assert_eq!(telling(delayed_answers("connect", (0, 300 * MS))), []);
 }
 
 #[test]
@@ -426,6 +483,23 @@ fn a_disk_that_becomes_slow_is_told_and_a_single_slow_write_is_not() {
             assert!(found.sentence.contains("fsync of /data/wal took 150.0 ms (median) from"), "{found:#?}");
         }
     }
+}
+
+#[test]
+fn a_disk_that_a_plan_makes_slow_is_told_so() {
+    let (mut r, t) = one("db");
+    let f = r.file("/data/wal");
+    for i in 0..40 {
+        if i >= 20 {
+            delays(&mut r, t, "fsync", (50 * MS, 100 * MS));
+        }
+        took(&mut r, t, "fsync", [3, 0, 0, 0, 0, 0], Some(f), 2 * MS);
+        r.now += if i < 20 { 10 * MS } else { 110 * MS };
+    }
+    let found = telling(r);
+    let words = &found[0].sentence;
+    assert!(words.contains("fsync of /data/wal took 152.0 ms (median) from"), "{found:#?}");
+    assert!(words.ends_with("; a fault plan delayed 20"), "{words}");
 }
 
 #[test]

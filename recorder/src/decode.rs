@@ -79,6 +79,8 @@ pub(crate) struct Decoder {
     timeline: timeline::State,
     /// Bits of block requests on this kernel.
     pub(crate) block_flags: Vec<(u32, u8)>,
+    /// Names of the rules of the fault plan of a replay.
+    pub(crate) rules: Vec<String>,
     /// Tasks that got an id and are in a container, or came from elsewhere: not told yet.
     placed: Vec<(TaskId, ProcessKind)>,
     /// Of a flight recorder: what was told of tasks so, and when. A dump tells again what its window has left behind.
@@ -139,6 +141,7 @@ impl Decoder {
             suspects: FxHashSet::default(),
             timeline: timeline::State::default(),
             block_flags: Vec::new(),
+            rules: Vec::new(),
             placed: Vec::new(),
             places: None,
             begun: Groups::default(),
@@ -570,6 +573,32 @@ mod tests {
         let returned = (50, 50, 7, SyscallFlags::default());
         assert_eq!(told, [returned, (60, 40, 0, SyscallFlags::NO_EXIT)]);
         assert_eq!(decoder.alive(), 1, "its end was seen later");
+    }
+
+    #[test]
+    fn a_note_of_the_replay_is_an_injection_and_a_call_of_the_engine() {
+        let mut w = writer();
+        let mut decoder = Decoder::new(0, |_| true);
+        decoder.rules = vec!["first".to_owned(), "slow".to_owned()];
+        let fault = Fault { exit_ns: 300 * MS, ..Fault::default() };
+        let note = InjectionNote { rule: 1, nr: 7, nth: 3, fault };
+        let [a, b, c, d, e] = note.arguments();
+        let tag = ctrace_abi::ANSWER_TAG | ctrace_abi::ANSWER_NOTE;
+        let call = Call { flags: call_flag::FILTERED, args: [a, b, c, d, e, tag], ..call(10 * MS) };
+        let mut told = Vec::new();
+        decoder.record(&mut w, bytes(&call), &mut |w, event| match event {
+            Event::Injection(hit) => {
+                let name = w.string(hit.name).unwrap_or_default().to_vec();
+                told.push((hit.t_ns, hit.rule, name, hit.sysno.nr, hit.nth, hit.fault));
+            }
+            Event::Syscall(call) => {
+                let engine = SyscallFlags::ENGINE.union(SyscallFlags::FILTERED);
+                assert_eq!((call.flags, call.ret), (engine, 0));
+            }
+            _ => {}
+        });
+        assert_eq!(told, [(10 * MS, 1, b"slow".to_vec(), 7, 3, fault)]);
+        assert_eq!(decoder.engine_calls, 1);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Config {
     pub whose: Whose,
     /// For the header's facts about the machine.
     pub facts: BTreeMap<String, String>,
+    /// Names of the rules of the fault plan of a replay.
+    pub rules: Vec<String>,
     /// Memory and CPU time of the workload that are not in the processes of its scope: of a replay that is pressed.
     pub beside: Beside,
     /// Ticks of 1 ns rather than 100 ns.
@@ -78,6 +80,7 @@ impl Config {
             taken: Taken::Next,
             whose: Whose::Everybody,
             facts: BTreeMap::new(),
+            rules: Vec::new(),
             beside: Beside::default(),
             precise: false,
             duration: None,

@@ -19,7 +19,7 @@ macro_rules! pinned {
 
 #[test]
 fn names_of_events_stay() {
-    pinned!(Class { Syscall "syscall", Process "process", Connection "connection", Signal "signal", Resource "resource", Loss "loss", Marker "marker", Anchor "anchor", Usage "usage", Socket "socket", Dns "dns", Block "block", Uring "uring", Aggregate "aggregate", });
+    pinned!(Class { Syscall "syscall", Process "process", Connection "connection", Signal "signal", Resource "resource", Loss "loss", Marker "marker", Anchor "anchor", Usage "usage", Socket "socket", Dns "dns", Block "block", Uring "uring", Injection "injection", Aggregate "aggregate", });
     pinned!(LossCause { RingFull "ring_full", MapFull "map_full", WriteFailed "write_failed", Skipped "skipped", Malformed "malformed", AggregateFull "aggregate_full", });
     pinned!(FidelityLevel { Full "full", NoArguments "no_arguments", Aggregated "aggregated", });
     pinned!(Abi { X86_64 "x86_64", I386 "i386", X32 "x32", Aarch64 "aarch64", Arm "arm", });

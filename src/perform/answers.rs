@@ -18,6 +18,8 @@ pub(crate) struct Answers {
     pub(crate) injected: u64,
     /// Calls that a fault delayed, cut short, or sent a signal with.
     pub(crate) delayed: u64,
+    /// Hits of rules that the replay's trace tells of; `None`: there is none.
+    pub(crate) journaled: Option<u64>,
     /// All calls that the sandbox answered, failed or not, by name.
     pub(crate) by_call: BTreeMap<String, u64>,
 }
@@ -25,9 +27,11 @@ pub(crate) struct Answers {
 impl Answers {
     /// As the recording of the replay has it.
     pub(super) fn recorded(trace: &Trace) -> Self {
-        let filter = Filter { classes: vec![Class::Syscall], ..Filter::default() };
+        let filter = Filter { classes: vec![Class::Syscall, Class::Injection], ..Filter::default() };
         let mut this = Self::default();
+        let mut journaled = 0;
         for event in trace.events(&filter).flatten() {
+            journaled += u64::from(matches!(event, Event::Injection(_)));
             let Event::Syscall(call) = event else { continue };
             if call.flags.contains(SyscallFlags::ENGINE) {
                 continue;
@@ -45,6 +49,7 @@ impl Answers {
                 *this.by_call.entry(name.to_owned()).or_default() += 1;
             }
         }
+        this.journaled = Some(journaled);
         this
     }
 }
@@ -82,6 +87,7 @@ impl Answers {
             emulated: counters.emulated,
             injected: counters.injected,
             delayed: counters.delayed,
+            journaled: None,
             by_call: plan.emulated.clone(),
         }
     }

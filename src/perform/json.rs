@@ -27,6 +27,8 @@ impl Performed {
             "injections": {
                 "planned": self.planned,
                 "fired": answers.injected + answers.delayed,
+                "hits": self.hits,
+                "journaled": answers.journaled,
                 "prevented": plan.prevented,
             },
             "steady": self.steady.iter().map(Steady::json).collect::<Vec<_>>(),

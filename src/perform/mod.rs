@@ -76,8 +76,8 @@ pub(crate) struct Faults {
     pub(crate) edits: Arc<Edits>,
     /// The plan that they come from, as the replay's recording keeps it.
     pub(crate) plan: String,
-    /// Whether there are rules: a plan may ask for nothing but pressure.
-    pub(crate) has_rules: bool,
+    /// The names of its rules; none: it asks for nothing but pressure.
+    pub(crate) rules: Vec<String>,
     /// Levels of pressure in place of the recorded ones.
     pub(crate) levels: Option<Levels>,
 }
@@ -129,6 +129,8 @@ pub(crate) struct Performed {
     pub(crate) aborted: Option<Aborted>,
     /// How many faults were planned.
     pub(crate) planned: u64,
+    /// How many hits of rules those come from.
+    pub(crate) hits: u64,
     /// The recorded pressure that was to be replayed, for people.
     pub(crate) pressure: Vec<String>,
     /// What came of the conditions that were to hold.
@@ -224,9 +226,10 @@ pub(crate) fn replay_recorded_and_judged(
     let recording = recorded.map(|recorded| recorded.file.path);
     let (mut report, answers) = judge(path, trace, recording.as_deref(), &plan, &outcome, options)?;
     if let Some(edits) =
-        options.edits().filter(|_| options.faults.as_ref().is_some_and(|on_top| on_top.has_rules))
+        options.edits().filter(|_| options.faults.as_ref().is_some_and(|on_top| !on_top.rules.is_empty()))
     {
         judge_faults(edits.planned(), answers.injected + answers.delayed, &mut report);
+        report.warnings.extend(missing_in_journal(edits.planned_hits(), answers.journaled));
     }
     judge_hits(&outcome.hits, &mut report);
     judge_pressure(&outcome.pressed, options.levels().is_some(), &mut report);
@@ -237,7 +240,7 @@ pub(crate) fn replay_recorded_and_judged(
         observer.note(&Note::Lacking(problem.clone()));
     }
     let steady = steady::judge(&options.steady, recording.as_deref(), &mut report)?;
-    let planned = options.edits().map_or(0, |edits| edits.planned());
+    let (planned, hits) = options.edits().map_or((0, 0), |edits| (edits.planned(), edits.planned_hits()));
     Ok(Performed {
         plan,
         outcome,
@@ -247,6 +250,7 @@ pub(crate) fn replay_recorded_and_judged(
         recording,
         aborted,
         planned,
+        hits,
         steady,
         pressure: pressure_lines,
     })
@@ -305,6 +309,15 @@ fn judge_faults(planned: u64, fired: u64, report: &mut Report) {
         format!("{fired} of {planned} planned faults took place")
     };
     report.reasons.insert(0, reason);
+}
+
+/// Said when the trace of a replay does not tell of every hit of a rule.
+fn missing_in_journal(hits: u64, journaled: Option<u64>) -> Option<String> {
+    let missing = hits.checked_sub(journaled?).filter(|missing| *missing > 0)?;
+    Some(format!(
+        "the replay's trace lacks {missing} of {hits} injections: they did not come to pass, or the recorder counted \
+         calls rather than recording each"
+    ))
 }
 
 /// A replay that ran into a limit did not do what the recording did: it matches nothing, whatever was compared.

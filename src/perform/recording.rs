@@ -32,6 +32,7 @@ pub(super) fn start(
     config.facts.insert(REPLAY_OF.to_owned(), identity(trace));
     if let Some(faults) = &options.faults {
         config.facts.insert(FAULTS.to_owned(), faults.plan.clone());
+        config.rules.clone_from(&faults.rules);
     }
     // The replay does what the trace says: what is masked in one must be in the other.
     config.redact = Policy::of_header(&trace.header().redaction).min(Policy::Default);

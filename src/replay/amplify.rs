@@ -165,7 +165,7 @@ fn faults_at(all: &[Natural], factor: f64, seed: u64, trace: &Trace) -> Result<O
     Ok((edits.planned() > 0).then(|| Faults {
         edits: Arc::new(edits),
         plan: plan.text(),
-        has_rules: true,
+        rules: plan.rules.iter().map(|rule| rule.name().to_owned()).collect(),
         levels: None,
     }))
 }

@@ -40,8 +40,31 @@ pub(crate) fn replayed(trace: &Path, faults: &[&str]) -> (Value, PathBuf) {
     assert_eq!(outcome["injections"]["planned"], plan["planned"], "{faults:?}");
     assert_eq!(outcome["injections"]["fired"], plan["planned"], "{faults:?}: {outcome:#}");
     assert_eq!(outcome["injections"]["prevented"], plan["prevented"], "{faults:?}");
+    journaled(&outcome, &output, faults);
     all_but_time_matches(&run(["diff", trace.to_str().unwrap(), output.to_str().unwrap(), "--json"]).json());
     (outcome, output)
+}
+
+/// The replay's trace tells of every hit, as an event of its own.
+#[track_caller]
+fn journaled(outcome: &Value, output: &Path, faults: &[&str]) {
+    let (hits, journaled) = (&outcome["injections"]["hits"], &outcome["injections"]["journaled"]);
+    assert_eq!(hits, journaled, "{faults:?}: {outcome:#}");
+    let hits = hits.as_u64().unwrap();
+    assert!(hits >= outcome["injections"]["planned"].as_u64().unwrap(), "{faults:?}");
+    let info = run(["info", output.to_str().unwrap(), "--json"]).expect(0).json();
+    let by_rule = info["injections"].as_array().unwrap();
+    let told: u64 = by_rule.iter().map(|rule| rule["count"].as_u64().unwrap()).sum();
+    assert_eq!((told, info["events"]["injection"].as_u64()), (hits, Some(hits)), "{faults:?}");
+    for rule in by_rule {
+        let index = rule["rule"].as_u64().unwrap() as usize;
+        assert_eq!(rule["name"].as_str(), faults.get(index).copied(), "{faults:?}");
+    }
+    let events =
+        run(["events", output.to_str().unwrap(), "--class", "injection", "--json"]).expect(0).json_lines();
+    let events: Vec<&Value> = events.iter().filter(|event| event["type"] == "injection").collect();
+    assert_eq!(events.len() as u64, hits);
+    assert!(events.iter().all(|event| event["nth"].as_u64() >= Some(1)), "{events:#?}");
 }
 
 pub(crate) const CLIENTS: &str = r"
@@ -84,6 +107,14 @@ fn counted_faults_hit_the_calls_that_they_name_and_no_others() {
         .iter()
         .filter(|event| event["flags"].as_array().is_some_and(|f| f.contains(&"injected".into())));
     assert_eq!(injected.count(), 5, "{}", failed.stdout);
+    let hits =
+        run(["events", output.to_str().unwrap(), "--class", "injection", "--json"]).expect(0).json_lines();
+    let hits: Vec<&Value> = hits.iter().filter(|event| event["type"] == "injection").collect();
+    let nth: Vec<u64> = hits.iter().filter_map(|event| event["nth"].as_u64()).collect();
+    assert_eq!(nth, [3, 7, 11, 15, 19]);
+    assert!(hits.iter().all(|hit| hit["call"] == "connect" && hit["errno"] == "ECONNREFUSED"), "{hits:#?}");
+    let shown = run(["events", output.to_str().unwrap()]).expect(0).stdout;
+    assert!(shown.contains("injected: connect 7 fails with ECONNREFUSED (rule 1: connect:error"), "{shown}");
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn each_incident_of_the_demo_is_a_plan_as_well() {
     let _host = shared();
     for (incident, words) in [
         ("payment-refuses", "failed with ECONNREFUSED"),
-        ("payment-slow", ""),
+        ("payment-slow", "a fault plan injected it"),
         ("disk-full", "failed with ENOSPC"),
         ("fd-leak", "got no further descriptor"),
         ("cpu-throttled", "the CPU quota of the cgroup of what was recorded"),

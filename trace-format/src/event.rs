@@ -8,6 +8,7 @@
 //! down to its tick.
 
 mod call;
+mod injection;
 mod loss;
 mod network;
 mod object;
@@ -16,6 +17,7 @@ mod resource;
 mod task;
 
 pub use call::{Abi, Detail, EpollEntry, Message, PassedFd, PollEntry, Syscall, SyscallFlags, Sysno};
+pub use injection::{Fault, Injection, InjectionNote};
 pub use loss::{Aggregate, Fidelity, FidelityLevel, Loss, LossCause};
 pub use network::{Connection, ConnectionKind, Dns, Socket, TcpState};
 pub use object::{Object, SockAddr};
@@ -96,6 +98,8 @@ pub enum Event {
     Block(Block),
     /// A request through an `io_uring`.
     Uring(Uring),
+    /// A fault of a plan hit a call of a replay.
+    Injection(Injection),
     /// System calls that were counted.
     Aggregate(Aggregate),
     /// A change in how much is recorded of a call.
@@ -122,6 +126,7 @@ pub enum Class {
     Dns = 12,
     Block = 13,
     Uring = 14,
+    Injection = 15,
     /// [`Event::Aggregate`] and [`Event::Fidelity`].
     Aggregate = 9,
 }
@@ -143,6 +148,7 @@ impl Class {
             Self::Dns => "dns",
             Self::Block => "block",
             Self::Uring => "uring",
+            Self::Injection => "injection",
             Self::Aggregate => "aggregate",
         }
     }
@@ -165,6 +171,7 @@ impl Event {
             Self::Dns(_) => Class::Dns,
             Self::Block(_) => Class::Block,
             Self::Uring(_) => Class::Uring,
+            Self::Injection(_) => Class::Injection,
             Self::Aggregate(_) | Self::Fidelity(_) => Class::Aggregate,
         }
     }
@@ -181,6 +188,7 @@ impl Event {
             Self::Dns(e) => Some(e.task),
             Self::Block(e) => Some(e.task),
             Self::Uring(e) => Some(e.task),
+            Self::Injection(e) => Some(e.task),
             Self::Aggregate(e) => Some(e.task),
             Self::Resource(_) | Self::Loss(_) | Self::Marker(_) | Self::Anchor(_) | Self::Fidelity(_) => None,
         }
@@ -241,6 +249,7 @@ impl Event {
             Self::Signal(e) => earlier(&mut e.t_ns),
             Self::Resource(e) => earlier(&mut e.t_ns),
             Self::Marker(e) => earlier(&mut e.t_ns),
+            Self::Injection(e) => earlier(&mut e.t_ns),
             Self::Anchor(e) => earlier(&mut e.t_ns),
         }
         end_ns > origin_ns
@@ -272,6 +281,7 @@ impl Event {
             Self::Resource(e) => e.t_ns,
             Self::Loss(e) => e.t_ns,
             Self::Marker(e) => e.t_ns,
+            Self::Injection(e) => e.t_ns,
             Self::Anchor(e) => e.t_ns,
             Self::Usage(e) => e.t_ns,
             Self::Socket(e) => e.t_ns,

@@ -194,6 +194,16 @@ pub(crate) fn schema() -> Vec<ColumnSchema> {
         (14, 0, field::A, "object", "object id + 1, 0 none"),
         (14, 0, field::B, "duration", "ticks"),
         (14, 0, field::C, "ret", "zigzag"),
+        (15, 0, field::A, "rule", "index"),
+        (15, 0, field::B, "name", "string id"),
+        (15, 0, field::C, "abi", "abi"),
+        (15, 0, field::D, "number", "u32"),
+        (15, 0, field::E, "nth", "count"),
+        (15, 0, field::F, "result", "zigzag"),
+        (15, 0, field::G, "part", "millionths"),
+        (15, 0, field::H, "signal", "u8"),
+        (15, 0, field::I, "enter", "ticks"),
+        (15, 0, field::J, "exit", "ticks"),
     ]
     .into_iter()
     .map(|(class, kind, field, name, unit)| ColumnSchema {

@@ -42,7 +42,7 @@ pub(crate) use lives::stops;
 use acts::{Way, after, answered, before, way};
 use bits::Bits;
 use ctrace_format::{
-    Connection, ConnectionKind, Detail, Event, Known, Snapshot, Syscall, SyscallFlags, syscalls,
+    Connection, ConnectionKind, Detail, Event, Fault, Known, Snapshot, Syscall, SyscallFlags, syscalls,
 };
 use follow::{Decided, Fate, Follower};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -73,10 +73,23 @@ pub struct Injection {
     pub exit_ns: u64,
 }
 
+/// A hit of a rule of a plan, as the replay's trace is to tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The rule: its index in the plan.
+    pub rule: u32,
+    /// The call's number, from 1 on, among those that the rule counts together.
+    pub nth: u64,
+    /// What the rule does to it.
+    pub fault: Fault,
+}
+
 /// The differences between a recording and what it would have been.
 #[derive(Debug, Clone, Default)]
 pub struct Edits {
     injections: FxHashMap<u64, Injection>,
+    /// By event: the hits of rules that its injection comes from, in the order of rules.
+    told: FxHashMap<u64, Vec<Told>>,
     /// Events that do not take place.
     absent: Bits,
     /// Events that move fewer bytes, or report fewer descriptors: the result that they have.
@@ -202,6 +215,29 @@ impl Edits {
         self.less.insert(ordinal, less);
     }
 
+    /// With the hits of rules that the injections come from, by event.
+    #[must_use]
+    pub fn telling(mut self, hits: impl IntoIterator<Item = (u64, Told)>) -> Self {
+        for (ordinal, told) in hits {
+            self.told.entry(ordinal).or_default().push(told);
+        }
+        self
+    }
+
+    /// The hits of rules that the change of an event comes from; none where another fault prevents it.
+    pub fn told(&self, ordinal: u64) -> &[Told] {
+        if self.takes_place(ordinal) { self.told.get(&ordinal).map_or(&[], Vec::as_slice) } else { &[] }
+    }
+
+    /// How many hits of rules there are to be.
+    pub fn planned_hits(&self) -> u64 {
+        self.told.keys().map(|ordinal| self.told(*ordinal).len() as u64).sum()
+    }
+
+    fn takes_place(&self, ordinal: u64) -> bool {
+        !self.absent.has(ordinal) || self.struck.contains(&ordinal)
+    }
+
     /// Whether calls are delayed.
     pub fn delays(&self) -> bool {
         self.injections.values().any(|injection| injection.enter_ns > 0 || injection.exit_ns > 0)
@@ -230,8 +266,7 @@ impl Edits {
     /// How many faults there are to be: answers in place of calls, and calls that are only delayed, cut short, or made under a
     /// signal. One that is prevented by another is none.
     pub fn planned(&self) -> u64 {
-        let takes_place = |ordinal: &&u64| !self.absent.has(**ordinal) || self.struck.contains(*ordinal);
-        self.injections.keys().filter(takes_place).count() as u64
+        self.injections.keys().filter(|ordinal| self.takes_place(**ordinal)).count() as u64
     }
 
     /// Whether a fault is that a call moves fewer bytes.

@@ -47,6 +47,12 @@ use ctrace_format::Header;
 /// Rules of a replay that are told one by one.
 const TOLD: usize = 8;
 
+/// Whether the trace whose header this is is of a replay with rules that hit calls.
+pub fn has_rules(header: &Header) -> bool {
+    let plan = header.host.facts.get(crate::FAULTS).map(|text| Plan::of_text(text));
+    plan.is_some_and(|plan| plan.is_ok_and(|plan| !plan.rules.is_empty()))
+}
+
 /// The faults of the replay whose header this is, a line for each rule; none: it had no faults.
 pub fn told(header: &Header) -> Vec<String> {
     let Some(text) = header.host.facts.get(crate::FAULTS) else { return Vec::new() };

@@ -40,6 +40,13 @@ pub struct Rule {
     pub act: Action,
 }
 
+impl Rule {
+    /// Its id; without one, the rule as it was written.
+    pub fn name(&self) -> &str {
+        self.id.as_deref().unwrap_or(&self.text)
+    }
+}
+
 /// A choice among the calls that match. Those outside of its times do not count. The others are numbered, by thread and call, as strace counts them; the numbers in `nth`
 /// are kept, and chance decides among those.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -62,6 +62,8 @@ struct Attempt {
     durations: Histogram,
     /// Those that took long.
     long: Series,
+    /// How many a fault plan delayed.
+    delayed: u64,
     failed: Vec<(u16, Failed)>,
 }
 
@@ -112,6 +114,7 @@ impl Attempts {
         match errno {
             None => {
                 attempt.ok += 1;
+                attempt.delayed += u64::from(!seen.added.is_none());
                 attempt.durations.add(seen.t_ns, seen.duration_ns);
                 if seen.duration_ns >= LONG_NS {
                     attempt.long.add(seen.t_ns, seen.duration_ns);
@@ -462,8 +465,12 @@ fn slow(facts: &Facts<'_>, role: RoleId, call: Call, place: Place, attempt: &Att
         None => return None,
     };
     let share = percent(durations.total_ns, facts.duration_ns);
-    let sentence =
-        format!("{}: {} {text}; {share} of the recording in it", facts.who(role), attempted(call, object));
+    let injected = match attempt.delayed {
+        0 => String::new(),
+        n => format!("; a fault plan delayed {}", count(n)),
+    };
+    let what = attempted(call, object);
+    let sentence = format!("{}: {what} {text}; {share} of the recording in it{injected}", facts.who(role));
     let to_ns = long.last().map_or(durations.max_at_ns, |x| x.0);
     let mut found = Finding::new(Kind::SlowDisk, level, super::rank::score(Kind::SlowDisk), sentence)
         .over(from_ns, to_ns, durations.count)

@@ -15,6 +15,7 @@ pub(crate) mod containers;
 mod cpu;
 mod descriptors;
 pub(crate) mod ends;
+pub(crate) mod injected;
 pub(crate) mod machine;
 mod memory;
 mod missed;
@@ -412,6 +413,7 @@ pub struct Watch {
     pauses: pauses::Pauses,
     visits: visits::Visits,
     starts: starts::Starts,
+    delays: injected::Delays,
     lost: u64,
     counted: u64,
     last_ns: u64,
@@ -435,6 +437,7 @@ impl Watch {
             pauses: pauses::Pauses::default(),
             visits: visits::Visits::default(),
             starts: starts::Starts::default(),
+            delays: injected::Delays::default(),
             lost: 0,
             counted: 0,
             last_ns: 0,
@@ -483,6 +486,7 @@ impl Watch {
             }
             Event::Block(b) => self.machine.block(b),
             Event::Anchor(a) => self.machine.anchor(*a),
+            Event::Injection(i) => self.delays.told(i),
             Event::Loss(l) => self.lost = self.lost.saturating_add(l.count),
             Event::Aggregate(a) => self.counted = self.counted.saturating_add(a.count),
             _ => {}
@@ -508,6 +512,10 @@ impl Watch {
                 (e.cpu_ns, e.wait_ns) = (self.floor(e.cpu_ns), self.floor(e.wait_ns));
             }
             Event::Anchor(e) => e.t_ns = self.floor(e.t_ns),
+            Event::Injection(e) => {
+                (e.t_ns, e.fault.enter_ns) = (self.floor(e.t_ns), self.floor(e.fault.enter_ns));
+                e.fault.exit_ns = self.floor(e.fault.exit_ns);
+            }
             _ => {}
         }
         event
@@ -517,6 +525,7 @@ impl Watch {
         if s.flags.contains(ctrace_format::SyscallFlags::ENGINE) {
             return;
         }
+        let added = self.delays.of(s);
         let call = self.calls.of(s.sysno);
         let actor = self.people.of(s.task, words);
         let process = &mut self.people.processes[actor.process.0 as usize];
@@ -527,9 +536,13 @@ impl Watch {
         if matches!(process.origin, Some((ctrace_format::Origin::Runtime, _))) {
             return;
         }
-        let (t_ns, duration_ns) = (self.floor(s.t_ns), self.floor(s.duration_ns));
+        let added = injected::Added { before_ns: self.floor(added.before_ns), ..added };
+        // To the caller they are part of the call.
+        let t_ns = self.floor(s.t_ns).saturating_sub(added.before_ns);
+        let around_ns = added.before_ns.saturating_add(added.after_ns);
+        let duration_ns = self.floor(s.duration_ns).saturating_add(around_ns);
         let behind = self.descriptors.behind(actor.process, call, s);
-        let seen = Seen { s, t_ns, duration_ns, call, actor, number, behind };
+        let seen = Seen { s, t_ns, duration_ns, added, call, actor, number, behind };
         if s.flags.contains(ctrace_format::SyscallFlags::NO_EXIT) {
             self.waits.never_returned(&seen, &mut self.places, words);
             self.network.never_returned(&seen, &self.people, &mut self.places, words);
@@ -659,6 +672,8 @@ pub(crate) struct Seen<'a> {
     /// Its times, as the file keeps them.
     pub(crate) t_ns: u64,
     pub(crate) duration_ns: u64,
+    /// What a fault plan added to it, which is in its times.
+    pub(crate) added: injected::Added,
     pub(crate) call: ctrace_format::syscalls::Call,
     pub(crate) actor: people::Actor,
     /// Its number among the calls of its process.
@@ -700,7 +715,7 @@ impl Facts<'_> {
 
 impl Account {
     /// Version of what is kept with a trace: raised whenever the same events would give another account.
-    pub const VERSION: u32 = 4;
+    pub const VERSION: u32 = 5;
 }
 
 /// Works out from its events what a trace tells.

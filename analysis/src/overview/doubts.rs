@@ -93,6 +93,7 @@ const fn is_of_workload(class: Class) -> bool {
             | Class::Dns
             | Class::Block
             | Class::Uring
+            | Class::Injection
             | Class::Aggregate
     )
 }

@@ -14,8 +14,8 @@ use crate::clock::{Jump, Jumps};
 use crate::resets::{Reset, Resets};
 use ctrace_format::errno::ECONNREFUSED;
 use ctrace_format::{
-    Class, ConnectionKind, Container, Event, Filter, LossCause, ProcessKind, SockCookie, State, TaskDef,
-    TaskId, Trace,
+    Class, ConnectionKind, Container, Event, Filter, Injection, LossCause, ProcessKind, SockCookie, State,
+    StrId, Sysno, TaskDef, TaskId, Trace,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -36,6 +36,8 @@ pub struct Overview {
     pub lost: Lost,
     /// TCP connections.
     pub network: Network,
+    /// Hits of the rules of a fault plan, by the index of the rule: the trace is of a replay.
+    pub injections: BTreeMap<u32, Injections>,
     /// Moments at which a clock was set, or stood still.
     pub jumps: Vec<Jump>,
     /// Reasons why the file tells less than a recording does, as far as they are known without reading all of it.
@@ -53,6 +55,21 @@ pub struct Lost {
     pub by_cause: BTreeMap<LossCause, u64>,
     /// Events that could not be written: from when on, ns since the start, and how many.
     pub cut: Option<(u64, u64)>,
+}
+
+/// Hits of a rule of a fault plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Injections {
+    /// The rule's id; without one, the rule as it was written.
+    pub name: StrId,
+    /// How many.
+    pub count: u64,
+    /// By call.
+    pub calls: BTreeMap<Sysno, u64>,
+    /// When the first was.
+    pub first_ns: u64,
+    /// When the last was.
+    pub last_ns: u64,
 }
 
 /// TCP connections, in figures.
@@ -80,7 +97,7 @@ impl Overview {
         let mut connections: HashSet<SockCookie> = HashSet::new();
         let mut clock = Jumps::default();
         let mut resets = Resets::default();
-        let classes = vec![Class::Loss, Class::Connection, Class::Anchor, Class::Aggregate];
+        let classes = vec![Class::Loss, Class::Connection, Class::Anchor, Class::Aggregate, Class::Injection];
         let mut unread = 0;
         for event in trace.events(&Filter { classes, ..Filter::default() }) {
             let Ok(event) = event else {
@@ -92,6 +109,7 @@ impl Overview {
                 Event::Anchor(e) => clock.add(e),
                 Event::Aggregate(e) => this.aggregated += e.count,
                 Event::Fidelity(_) => this.levels += 1,
+                Event::Injection(e) => this.injected(&e),
                 Event::Connection(e) => {
                     connections.insert(e.cookie);
                     this.network.add(&e.kind);
@@ -108,6 +126,15 @@ impl Overview {
         this.jumps = clock.found;
         this.doubts = doubts::of(trace, &this.lost, unread);
         this
+    }
+
+    fn injected(&mut self, e: &Injection) {
+        let none =
+            Injections { name: e.name, count: 0, calls: BTreeMap::new(), first_ns: e.t_ns, last_ns: e.t_ns };
+        let of_rule = self.injections.entry(e.rule).or_insert(none);
+        of_rule.count += 1;
+        of_rule.last_ns = of_rule.last_ns.max(e.t_ns);
+        *of_rule.calls.entry(e.sysno).or_default() += 1;
     }
 
     /// Reasons why the file tells less than a recording does. `calls`: those of the same trace, if they were counted; damage

@@ -14,6 +14,7 @@ use super::spans::Spans;
 use super::{Grid, Panel, Picture, changes, map};
 use crate::Account;
 use crate::findings::Seen;
+use crate::findings::injected::Added;
 use crate::findings::people::{Actor, People, ProcessId};
 use crate::findings::places::{Place, Places};
 use crate::overview;
@@ -177,6 +178,7 @@ impl<'a> Painter<'a> {
             s,
             t_ns: s.t_ns,
             duration_ns: s.duration_ns,
+            added: Added::default(),
             call: info.call,
             actor,
             number: 0,

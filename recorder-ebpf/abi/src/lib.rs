@@ -162,3 +162,5 @@ pub mod loss {
 
 /// Bit of a tag with an errno, or with 0: the answer was not recorded but is a fault on top.
 pub const ANSWER_INJECTED: u64 = 1 << 30;
+/// Bit of a tag without [`ANSWER_VALUE`]: the call is none, but tells of a rule of a fault plan that hits.
+pub const ANSWER_NOTE: u64 = 1 << 29;

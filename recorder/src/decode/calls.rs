@@ -7,11 +7,12 @@ use crate::arch;
 use crate::details::{self, Context, Item};
 use crate::meaning::{Meaning, Rule, kept, time_counts};
 use ctrace_abi::{
-    ANSWER_INJECTED, AggregateRecord, Call, CallArgs, LevelChange, Slot, WINDOW_NS, call_flag, is_answer,
-    kind, level, op,
+    ANSWER_INJECTED, ANSWER_NOTE, ANSWER_VALUE, AggregateRecord, Call, CallArgs, LevelChange, Slot,
+    WINDOW_NS, call_flag, is_answer, kind, level, op,
 };
 use ctrace_format::{
-    Aggregate, Detail, Event, Fidelity, FidelityLevel, Syscall, SyscallFlags, Sysno, TraceWriter,
+    Aggregate, Detail, Event, Fidelity, FidelityLevel, Injection, InjectionNote, Syscall, SyscallFlags,
+    Sysno, TaskId, TraceWriter,
 };
 
 /// A task that wakes up waits this long on an idle machine too.
@@ -146,12 +147,17 @@ impl Decoder {
         let unknown = Meaning::unknown();
         let meaning = self.meanings.get(sysno).unwrap_or(&unknown);
         let mut flags = call_flags(call.flags);
+        // The tag of the replay's sandbox is where a sixth argument would be.
+        let emulated = flags.contains(SyscallFlags::FILTERED) && is_answer(call.args[5]);
+        let is_note = emulated && call.args[5] & (ANSWER_VALUE | ANSWER_NOTE) == ANSWER_NOTE;
+        if is_note {
+            self.injection(w, call, task, push);
+            flags = flags.union(SyscallFlags::ENGINE);
+        }
         if flags.contains(SyscallFlags::ENGINE) {
             self.engine_calls += 1;
         }
-        // The tag of the replay's sandbox is where a sixth argument would be.
-        let emulated = flags.contains(SyscallFlags::FILTERED) && is_answer(call.args[5]);
-        if emulated {
+        if emulated && !is_note {
             let injected = call.args[5] & ANSWER_INJECTED != 0;
             flags = flags.union(if injected { SyscallFlags::INJECTED } else { SyscallFlags::EMULATED });
         }
@@ -251,6 +257,29 @@ impl Decoder {
         if loads && let Some(object) = object {
             self.load(w, call, task, object, push);
         }
+    }
+
+    /// A rule of a fault plan hits.
+    fn injection(
+        &self,
+        w: &mut TraceWriter,
+        call: &Call,
+        task: TaskId,
+        push: &mut dyn FnMut(&mut TraceWriter, &Event),
+    ) {
+        let [a, b, c, d, e, _] = call.args;
+        let InjectionNote { rule, nr, nth, fault } = InjectionNote::of_arguments([a, b, c, d, e]);
+        let name = self.rules.get(rule as usize).map_or("", String::as_str);
+        let event = Injection {
+            t_ns: self.rel(call.t_ns),
+            task,
+            rule,
+            name: w.str(name.as_bytes()),
+            sysno: Sysno { abi: arch::HOST.native, nr },
+            nth,
+            fault,
+        };
+        push(w, &Event::Injection(event));
     }
 
     /// Calls that were counted.

@@ -222,6 +222,7 @@ impl Recorder {
             Decoder::new(start_boottime_ns, move |tid| table.is_recorded(tid))
         };
         decoder.block_flags = offsets.block_flags;
+        decoder.rules.clone_from(&config.rules);
         if config.ring.is_some() {
             decoder.keep_places();
         }

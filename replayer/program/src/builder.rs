@@ -444,6 +444,9 @@ impl ProgramBuilder {
             }
             self.flags |= header_flags::USES_FAULT_LANE;
         }
+        if step.kind == Kind::Note as u8 {
+            self.flags |= header_flags::USES_FAULT_LANE;
+        }
         let task_build = &mut self.tasks[task as usize];
         task_build.entry.arena_bytes = task_build.entry.arena_bytes.max(scratch);
         task_build.handlers |= step.kind == Kind::SignalHandler as u8;

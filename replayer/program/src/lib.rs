@@ -53,7 +53,7 @@ pub const CHUNK_STEPS: u32 = 256;
 /// First word of a program.
 pub const PROGRAM_MAGIC: u64 = 0x314d_4152_4754_4343; // "CCTGRAM1"
 /// Changes whenever the meaning of any structure of this crate changes.
-pub const LAYOUT_VERSION: u32 = 9;
+pub const LAYOUT_VERSION: u32 = 10;
 /// Value of the sixth argument of the engine's own calls; the same as `ctrace_abi::ENGINE_MARK`.
 pub const ENGINE_MARK: u64 = 0xC7AC_E0E0_5EED_0001;
 /// First of the numbers at which a descriptor waits until its own is free: above what programs commonly reach, below the
@@ -66,6 +66,9 @@ pub const FAULT_TAG: u64 = 0xC7AC_FA17_0000_0000;
 pub const TAG_INJECTED: u64 = 1 << 30;
 /// Bit of a tag: the bits below [`TAG_INJECTED`] are the result ≥ 0. The filter cannot give it; the recorder reports it.
 pub const TAG_VALUE: u64 = 1 << 31;
+/// Bit of a tag without [`TAG_VALUE`]: the call is none, but tells the recorder that a rule of a fault plan hits. The same as
+/// `ctrace_abi::ANSWER_NOTE`.
+pub const TAG_NOTE: u64 = 1 << 29;
 /// The largest result that a tag can say.
 pub const TAG_MAX: i64 = TAG_INJECTED as i64 - 1;
 

@@ -96,6 +96,9 @@ pub enum Kind {
     /// The task stands still for `aux` ns of recorded time, and is later by that from then on: it does not catch up.
     /// `expect`: 1 if this counts as a delay of a call, 0 if another does.
     Delay = 14,
+    /// Tells the recorder that a rule of a fault plan hits the call that comes next: a call that the filter answers, with
+    /// `args[0..5]`. No call is counted.
+    Note = 15,
 }
 
 /// Operand of [`flags::HOLDS_NUMBER`]: one that no accept has.
@@ -415,7 +418,7 @@ macro_rules! from_u8 {
         const _: () = assert!($name::$first as u8 == 0);
     };
 }
-from_u8!(Kind: Call ..= Delay);
+from_u8!(Kind: Call ..= Note);
 from_u8!(Sel: Imm ..= SoftLimit);
 from_u8!(Expect: Any ..= Bytes);
 from_u8!(Post: None ..= Passed);

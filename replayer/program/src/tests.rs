@@ -226,7 +226,7 @@ fn operands_hold_their_parts() {
     }
     assert_eq!(fds_parts(fds_operand(3, 0xff_fffe, 5, true)), (3, 0xff_fffe, 5, true));
     assert_eq!(clock_parts(clock_operand(7, 1 << 50)), (7, 1 << 50));
-    assert_eq!(Kind::from_u8(Kind::Delay as u8), Some(Kind::Delay));
-    assert_eq!(Kind::from_u8(Kind::Delay as u8 + 1), None);
+    assert_eq!(Kind::from_u8(Kind::Note as u8), Some(Kind::Note));
+    assert_eq!(Kind::from_u8(Kind::Note as u8 + 1), None);
     assert_eq!(Sel::from_u8(Sel::SoftLimit as u8 + 1), None);
 }

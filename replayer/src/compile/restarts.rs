@@ -6,7 +6,7 @@
 //! this: its program has one call, from the first entry to the last return.
 
 use super::CompileError;
-use super::source::{Delay, Source};
+use super::source::{Delay, Hits, Moment, Source};
 use ctrace_format::{
     Detail, Event, Header, Object, ObjectId, Signal, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId,
     syscalls,
@@ -191,6 +191,9 @@ impl<S: Source> Source for Rejoined<S> {
     }
     fn delay(&self, call: &Syscall) -> Option<Delay> {
         self.inner.delay(call)
+    }
+    fn hits(&self, task: TaskId, at: Moment) -> Option<Hits> {
+        self.inner.hits(task, at)
     }
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut rejoin = Rejoin::default();

@@ -2,10 +2,10 @@
 
 use super::CompileError;
 use super::calls::Sc;
-use ctrace_analysis::edits::{Edits, Injection};
+use ctrace_analysis::edits::{Edits, Injection, Told};
 use ctrace_format::{
-    Detail, Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, TaskDef, TaskId,
-    Trace,
+    Detail, Event, Filter, Header, Object, ObjectId, Snapshot, StrId, Syscall, SyscallFlags, Sysno, TaskDef,
+    TaskId, Trace,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -30,6 +30,27 @@ pub(crate) trait Source {
     fn delay(&self, _: &Syscall) -> Option<Delay> {
         None
     }
+    /// The hits of rules of a plan at the call of a task that has this moment.
+    fn hits(&self, _: TaskId, _: Moment) -> Option<Hits> {
+        None
+    }
+}
+
+/// A moment of a call, ns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Moment {
+    Begin(u64),
+    End(u64),
+}
+
+/// The hits of rules at one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hits {
+    /// The number of its event.
+    pub(crate) ordinal: u64,
+    /// The call that is hit.
+    pub(crate) sysno: Sysno,
+    pub(crate) told: Vec<Told>,
 }
 
 /// The change of a call that is made: delays, ns, and whether it moves fewer bytes.
@@ -49,11 +70,14 @@ pub(crate) struct Edited<'a> {
     edits: &'a Edits,
     /// By task and end of a call.
     delays: FxHashMap<(TaskId, u64), Delay>,
+    /// The numbers of events with hits.
+    hits: FxHashMap<(TaskId, Moment), (u64, Sysno)>,
 }
 
 impl<'a> Edited<'a> {
     pub(crate) fn new(inner: &'a dyn Source, edits: &'a Edits) -> Result<Self, CompileError> {
         let mut delays = FxHashMap::default();
+        let mut hits = FxHashMap::default();
         let mut ordinal = 0;
         inner.for_each(&mut |event| {
             if let Some(injection) = edits.injection(ordinal)
@@ -65,10 +89,16 @@ impl<'a> Edited<'a> {
                     delays.insert((call.task, event.end_ns()), Delay { is_short, enter_ns, exit_ns });
                 }
             }
+            if !edits.told(ordinal).is_empty()
+                && let Event::Syscall(call) = event
+            {
+                hits.insert((call.task, Moment::Begin(call.t_ns)), (ordinal, call.sysno));
+                hits.insert((call.task, Moment::End(event.end_ns())), (ordinal, call.sysno));
+            }
             ordinal += 1;
             Ok(())
         })?;
-        Ok(Self { inner, edits, delays })
+        Ok(Self { inner, edits, delays, hits })
     }
 }
 
@@ -110,6 +140,10 @@ impl Source for Edited<'_> {
     }
     fn delay(&self, call: &Syscall) -> Option<Delay> {
         self.delays.get(&(call.task, call.t_ns.saturating_add(call.duration_ns))).copied()
+    }
+    fn hits(&self, task: TaskId, at: Moment) -> Option<Hits> {
+        let (ordinal, sysno) = *self.hits.get(&(task, at))?;
+        Some(Hits { ordinal, sysno, told: self.edits.told(ordinal).to_vec() })
     }
 }
 
@@ -213,6 +247,9 @@ impl Source for Completed<'_> {
     }
     fn delay(&self, call: &Syscall) -> Option<Delay> {
         self.inner.delay(call)
+    }
+    fn hits(&self, task: TaskId, at: Moment) -> Option<Hits> {
+        self.inner.hits(task, at)
     }
     fn for_each(&self, each: &mut dyn FnMut(&Event) -> Result<(), CompileError>) -> Result<(), CompileError> {
         let mut entered = self.entered.clone();

@@ -6,7 +6,7 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ctrace_program::control::{Cause, TaskSlot, status};
 use ctrace_program::stored::decode_wait;
-use ctrace_program::{ENGINE_MARK, PROGRAM_BASE, Step, Wait, task_flags};
+use ctrace_program::{ENGINE_MARK, FAULT_TAG, PROGRAM_BASE, Step, TAG_NOTE, Wait, task_flags};
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_WAKE: u64 = 1;
@@ -29,6 +29,12 @@ const SLEEP_SLACK_PEER_NS: u64 = 15_000;
 #[inline]
 pub fn marked(nr: u32, a: [u64; 5]) -> i64 {
     arch::syscall(nr, [a[0], a[1], a[2], a[3], a[4], ENGINE_MARK])
+}
+
+/// Tells the recorder what the arguments of a step say of a fault. The filter answers: no such call is made.
+pub fn note(step: &Step) {
+    let [a, b, c, d, e, _] = step.args;
+    arch::syscall(nr::GETTID, [a, b, c, d, e, FAULT_TAG | TAG_NOTE]);
 }
 
 /// The calling thread's id, in the replay's PID namespace.

@@ -80,6 +80,7 @@ fn table_of(event: &Event) -> Option<&'static str> {
         Event::Dns(_) => "dns",
         Event::Block(_) => "blocks",
         Event::Uring(_) => "urings",
+        Event::Injection(_) => "injections",
         Event::Aggregate(_) => "aggregates",
         Event::Fidelity(_) => "fidelity",
         Event::Loss(_) => "losses",

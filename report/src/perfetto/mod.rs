@@ -390,6 +390,9 @@ fn plainly<W: Write>(event: &Event, show: &Events<'_>, tracks: &mut Tracks<W>) -
         Event::Fidelity(e) => {
             tracks.instant(Place::Top, "fidelity of the recording", e.t_ns, what("fidelity"), Vec::new())
         }
+        Event::Injection(e) => {
+            tracks.instant(thread, "injected faults", e.t_ns, what("injection"), Vec::new())
+        }
         Event::Dns(_) => tracks.slice(thread, "name lookups", time, what("dns"), Vec::new()),
         Event::Block(_) => tracks.slice(thread, "disk requests", time, what("block"), Vec::new()),
         Event::Uring(_) => tracks.slice(thread, "io_uring requests", time, what("uring"), Vec::new()),

@@ -10,7 +10,7 @@ use ctrace_format::{Class, Event, ProcessKind, SyscallFlags, TaskDef, TaskId, Tr
 use std::collections::HashSet;
 
 /// The classes of events that can be asked for.
-pub const CLASSES: [Class; 13] = [
+pub const CLASSES: [Class; 14] = [
     Class::Syscall,
     Class::Process,
     Class::Connection,
@@ -23,6 +23,7 @@ pub const CLASSES: [Class; 13] = [
     Class::Dns,
     Class::Block,
     Class::Uring,
+    Class::Injection,
     Class::Aggregate,
 ];
 

@@ -179,7 +179,7 @@ pub(crate) fn is_error(events: &Events, event: &Event) -> bool {
         Event::Dns(e) => e.answer.is_none_or(|(code, _)| code != 0),
         Event::Block(e) => e.error != 0,
         Event::Uring(e) => e.ret < 0,
-        Event::Loss(_) => true,
+        Event::Loss(_) | Event::Injection(_) => true,
         _ => false,
     }
 }

@@ -198,6 +198,7 @@ fn tables_have_for_duckdb_and_arrow_the_counts_and_sums_of_the_trace() {
         ("dns", "dns"),
         ("blocks", "block"),
         ("urings", "uring"),
+        ("injections", "injection"),
         ("markers", "marker"),
         ("losses", "loss"),
         ("clocks", "anchor"),

@@ -1,16 +1,16 @@
 //! Rows to events. Nothing here trusts the rows.
 
 use super::{
-    MAX_DETAILS, MAX_LIST, block_op, cause_of, class_of, decode_addr, fidelity_of, field, metric_of,
+    MAX_DETAILS, MAX_LIST, block_op, cause_of, class_of, decode_addr, does, fidelity_of, field, metric_of,
     origin_of, shape, tag, tcp_state,
 };
 use crate::columns::{RowHead, TableReader};
 use crate::varint::{self, unzigzag};
 use crate::{
     Abi, Aggregate, Block, Class, ClockAnchor, Connection, ConnectionKind, DecodeError, Detail, Dns,
-    EpollEntry, Event, Fidelity, Ids, Loss, Marker, Message, ObjectId, OomLimit, Outsider, PassedFd,
-    PollEntry, Process, ProcessKind, Resource, Signal, SockAddr, SockCookie, Socket, StrId, Syscall,
-    SyscallFlags, Sysno, TaskId, Tgid, Tid, Uring, Usage, WaitKind,
+    EpollEntry, Event, Fault, Fidelity, Ids, Injection, Loss, Marker, Message, ObjectId, OomLimit, Outsider,
+    PassedFd, PollEntry, Process, ProcessKind, Resource, Signal, SockAddr, SockCookie, Socket, StrId,
+    Syscall, SyscallFlags, Sysno, TaskId, Tgid, Tid, Uring, Usage, WaitKind,
 };
 
 /// A shape of calls, parsed.
@@ -79,6 +79,7 @@ impl Decoder {
             Class::Dns => Some(Event::Dns(self.dns(&row)?)),
             Class::Block => self.block(&row)?.map(Event::Block),
             Class::Uring => Some(Event::Uring(self.uring(&row)?)),
+            Class::Injection => self.injection(&row)?.map(Event::Injection),
             Class::Aggregate => self.aggregate(&row)?,
         };
         Ok(event)
@@ -394,6 +395,37 @@ impl Decoder {
             object,
             ret,
         })
+    }
+
+    /// `None`: it does something that this version does not know, and what else it does would mislead.
+    fn injection(&mut self, row: &RowHead) -> Result<Option<Injection>, DecodeError> {
+        let [bits] = self.table.shape_key(row.shape) else { return Ok(None) };
+        let bits = *bits;
+        let (t_ns, tick_ns) = (self.ns(row.end), self.tick_ns);
+        let mut pull = |field| self.table.pull(row, field);
+        let rule = from_u32(pull(field::A)?, |n| n)?;
+        let name = from_u32(pull(field::B)?, StrId)?;
+        let abi = abi_of(pull(field::C)?)?;
+        let nr = from_u32(pull(field::D)?, |n| n)?;
+        let nth = pull(field::E)?;
+        let mut pull_if = |bit, field| if bits & bit == 0 { Ok(None) } else { pull(field).map(Some) };
+        let result = pull_if(does::RESULT, field::F)?.map(from_i32).transpose()?;
+        let keeps_millionths = pull_if(does::PART, field::G)?.map(|n| from_u32(n, |n| n)).transpose()?;
+        let signal = pull_if(does::SIGNAL, field::H)?.map(from_u8).transpose()?;
+        let enter = pull_if(does::ENTER, field::I)?.unwrap_or(0);
+        let exit = pull_if(does::EXIT, field::J)?.unwrap_or(0);
+        let known = does::RESULT | does::AFTER | does::PART | does::SIGNAL | does::ENTER | does::EXIT;
+        let fault = Fault {
+            result,
+            after: bits & does::AFTER != 0,
+            keeps_millionths,
+            signal,
+            enter_ns: enter.saturating_mul(tick_ns),
+            exit_ns: exit.saturating_mul(tick_ns),
+        };
+        let task = from_u32(row.task, TaskId)?;
+        let injection = Injection { t_ns, task, rule, name, sysno: Sysno { abi, nr }, nth, fault };
+        Ok((bits & !known == 0).then_some(injection))
     }
 
     fn aggregate(&mut self, row: &RowHead) -> Result<Option<Event>, DecodeError> {

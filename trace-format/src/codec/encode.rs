@@ -1,11 +1,11 @@
 //! Events to rows.
 
-use super::{encode_addr, field, shape, tag_and_arg};
+use super::{does, encode_addr, field, shape, tag_and_arg};
 use crate::columns::TableBuilder;
 use crate::varint::{self, zigzag};
 use crate::{
-    Aggregate, Block, Connection, ConnectionKind, Detail, Dns, Event, Process, ProcessKind, Signal, SockAddr,
-    Socket, Syscall, Uring, Usage,
+    Aggregate, Block, Connection, ConnectionKind, Detail, Dns, Event, Fault, Injection, Process, ProcessKind,
+    Signal, SockAddr, Socket, Syscall, Uring, Usage,
 };
 
 fn i32_to(value: i32) -> u64 {
@@ -92,6 +92,7 @@ impl Encoder {
             Event::Dns(e) => self.dns(e, table),
             Event::Block(e) => self.block(e, table),
             Event::Uring(e) => self.uring(e, table),
+            Event::Injection(e) => self.injection(e, table),
             Event::Aggregate(e) => self.aggregate(e, table),
             Event::Fidelity(e) => {
                 let t = self.ticks(e.t_ns);
@@ -491,5 +492,39 @@ impl Encoder {
         row.put(field::B, duration);
         row.put(field::C, i32_to(e.ret));
         times
+    }
+    fn injection(&mut self, e: &Injection, table: &mut TableBuilder) -> Times {
+        let t = self.ticks(e.t_ns);
+        let Fault { result, after, keeps_millionths, signal, enter_ns, exit_ns } = e.fault;
+        let (enter, exit) = (self.ticks(enter_ns), self.ticks(exit_ns));
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+        let bits = bit(result.is_some(), does::RESULT)
+            | bit(after, does::AFTER)
+            | bit(keeps_millionths.is_some(), does::PART)
+            | bit(signal.is_some(), does::SIGNAL)
+            | bit(enter > 0, does::ENTER)
+            | bit(exit > 0, does::EXIT);
+        let mut row = table.row(&[bits], e.task.0.into(), t, 0);
+        row.put(field::A, e.rule.into());
+        row.put(field::B, e.name.0.into());
+        row.put(field::C, e.sysno.abi as u64);
+        row.put(field::D, e.sysno.nr.into());
+        row.put(field::E, e.nth);
+        if let Some(result) = result {
+            row.put(field::F, i32_to(result));
+        }
+        if let Some(part) = keeps_millionths {
+            row.put(field::G, part.into());
+        }
+        if let Some(signal) = signal {
+            row.put(field::H, signal.into());
+        }
+        if enter > 0 {
+            row.put(field::I, enter);
+        }
+        if exit > 0 {
+            row.put(field::J, exit);
+        }
+        Times { start: t, end: t }
     }
 }

@@ -82,6 +82,16 @@ mod shape {
     pub(super) const NEGATIVE: u8 = 1 << 3;
 }
 
+/// What decides the shape of an injection.
+mod does {
+    pub(super) const RESULT: u8 = 1;
+    pub(super) const AFTER: u8 = 1 << 1;
+    pub(super) const PART: u8 = 1 << 2;
+    pub(super) const SIGNAL: u8 = 1 << 3;
+    pub(super) const ENTER: u8 = 1 << 4;
+    pub(super) const EXIT: u8 = 1 << 5;
+}
+
 /// Kinds of details, as the shape of a call names them.
 mod tag {
     pub(super) const STR: u8 = 1;
@@ -250,7 +260,7 @@ pub(crate) fn class_of(number: u64) -> Option<Class> {
 }
 
 /// All classes.
-pub(crate) const CLASSES: [Class; 14] = [
+pub(crate) const CLASSES: [Class; 15] = [
     Class::Syscall,
     Class::Process,
     Class::Connection,
@@ -264,6 +274,7 @@ pub(crate) const CLASSES: [Class; 14] = [
     Class::Dns,
     Class::Block,
     Class::Uring,
+    Class::Injection,
     Class::Aggregate,
 ];
 

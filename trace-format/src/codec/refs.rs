@@ -68,6 +68,7 @@ pub(crate) fn all_refs(event: &Event, mut known: impl FnMut(Ref) -> bool) -> boo
         Event::Dns(e) => known(Ref::Task(e.task)) && known(Ref::Str(e.name)),
         Event::Block(e) => known(Ref::Task(e.task)),
         Event::Uring(e) => known(Ref::Task(e.task)) && e.object.is_none_or(|o| known(Ref::Object(o))),
+        Event::Injection(e) => known(Ref::Task(e.task)) && known(Ref::Str(e.name)),
         Event::Aggregate(e) => known(Ref::Task(e.task)) && e.object.is_none_or(|o| known(Ref::Object(o))),
         Event::Resource(_) | Event::Loss(_) | Event::Anchor(_) | Event::Fidelity(_) => true,
     }
@@ -166,6 +167,10 @@ pub(crate) fn map_refs(event: &mut Event, map: &mut dyn Remap) {
         Event::Uring(e) => {
             task(&mut e.task, map);
             e.object.iter_mut().for_each(|o| object(o, map));
+        }
+        Event::Injection(e) => {
+            task(&mut e.task, map);
+            string(&mut e.name, map);
         }
         Event::Aggregate(e) => {
             task(&mut e.task, map);

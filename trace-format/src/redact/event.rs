@@ -112,6 +112,7 @@ impl Gate {
             | Event::Usage(_)
             | Event::Block(_)
             | Event::Uring(_)
+            | Event::Injection(_)
             | Event::Aggregate(_)
             | Event::Fidelity(_) => Cow::Borrowed(event),
         }

@@ -124,6 +124,9 @@ pub(crate) fn rounded(event: &Event, tick_ns: u32) -> Event {
         Event::Anchor(e) => floor(&mut e.t_ns),
         Event::Aggregate(e) => [&mut e.t_ns, &mut e.from_ns].into_iter().for_each(floor),
         Event::Fidelity(e) => floor(&mut e.t_ns),
+        Event::Injection(e) => {
+            [&mut e.t_ns, &mut e.fault.enter_ns, &mut e.fault.exit_ns].into_iter().for_each(floor);
+        }
         other => panic!("no rounding for {other:?}"),
     }
     event
@@ -388,6 +391,19 @@ fn later_event() -> impl Strategy<Value = Event> {
                 ret
             })
         ),
+        (
+            (time(), task(), any::<u32>(), string(), any::<u32>(), number()),
+            (option::of(any::<i32>()), any::<bool>(), option::of(any::<u32>()), option::of(any::<u8>())),
+            (time(), time())
+        )
+            .prop_map(
+                |((t_ns, task, rule, name, nr, nth), (result, after, keeps_millionths, signal), later)| {
+                    let (enter_ns, exit_ns) = later;
+                    let fault = Fault { result, after, keeps_millionths, signal, enter_ns, exit_ns };
+                    let sysno = Sysno { abi: Abi::X86_64, nr };
+                    Event::Injection(Injection { t_ns, task, rule, name, sysno, nth, fault })
+                }
+            ),
     ]
 }
 
@@ -601,6 +617,10 @@ pub(crate) fn describe(trace: &Trace, event: &Event) -> String {
             // Golden texts are older than the field.
             let plain = format!("{plain:?}").replace(", outside: None", "");
             format!("{plain} {} {:?}{by}", task(&e.task), e.sender.map(|t| task(&t)))
+        }
+        Event::Injection(e) => {
+            let plain = Injection { task: TaskId(0), name: StrId(0), ..e.clone() };
+            format!("{plain:?} {} {}", task(&e.task), string(&e.name))
         }
         Event::Marker(e) => format!("marker {} {}", e.t_ns, string(&e.text)),
         other => format!("{other:?}"),

@@ -27,6 +27,8 @@ pub(super) struct Answers {
     /// Requests without an answer that the program gave up, and how long it had waited.
     pub(super) given_up: Failed,
     pub(super) waited: Series,
+    /// Those that a fault plan delayed.
+    injected: FxHashSet<(u64, u64)>,
 }
 
 /// With the slowest of these answers as what shows it.
@@ -38,6 +40,25 @@ fn shown_by(found: Finding, answers: &[(u64, u64)]) -> Finding {
 }
 
 impl Answers {
+    /// A fault plan delayed the answer to what was sent then.
+    pub(super) fn delayed(&mut self, sent_ns: u64, took_ns: u64) {
+        const MOST: usize = 65_536;
+        if self.injected.len() < MOST {
+            self.injected.insert((sent_ns, took_ns));
+        }
+    }
+
+    /// How many of these answers were ctrace's doing, in words.
+    fn by_whom(&self, slow: &[(u64, u64)]) -> String {
+        let mut long = slow.iter().filter(|answer| answer.1 >= SLOW_NS);
+        let injected = long.clone().filter(|answer| self.injected.contains(answer)).count();
+        match injected {
+            0 => String::new(),
+            _ if long.all(|answer| self.injected.contains(answer)) => "; a fault plan injected it".to_owned(),
+            n => format!("; a fault plan injected {}", count(n as u64)),
+        }
+    }
+
     /// Whether nobody who asked here before waited nearly as long.
     pub(super) fn is_long(&self, waited_ns: u64) -> bool {
         self.times.len() >= 3
@@ -317,12 +338,13 @@ impl Network {
             if late >= SLOW_NS && late >= early.saturating_mul(4) {
                 let n = (series.len() - cut) as u64;
                 let sentence = format!(
-                    "{who}: answers of {object} took {} from {} on (median of {}); before that {} (of {})",
+                    "{who}: answers of {object} took {} from {} on (median of {}); before that {} (of {}){}",
                     span(late),
                     at(series[cut].0),
                     count(n),
                     span(early),
-                    count(cut as u64)
+                    count(cut as u64),
+                    answers.by_whom(&series[cut..])
                 );
                 let mut found = finding(Kind::SlowPeer, Level::Cause, sentence, series[cut].0, last_ns, n);
                 found.evidence.before = Some(figures_of(&series[..cut], early));
@@ -337,12 +359,13 @@ impl Network {
         if slow.len() * 50 >= series.len() && slow.len() >= 2 && lost.saturating_mul(10) >= facts.duration_ns
         {
             let sentence = format!(
-                "{who}: {} of {} answers of {object} took {} (up to {}); the others {}",
+                "{who}: {} of {} answers of {object} took {} (up to {}); the others {}{}",
                 count(slow.len() as u64),
                 count(series.len() as u64),
                 span(median(&slow)),
                 span(answers.times.max_ns),
-                span(typical)
+                span(typical),
+                answers.by_whom(&slow)
             );
             let mut found = finding(
                 Kind::SlowPeer,
@@ -357,9 +380,10 @@ impl Network {
             out.push(shown_by(found, &slow));
         } else if typical >= 500_000_000 && series.len() >= 3 {
             let sentence = format!(
-                "{who}: answers of {object} took {} (median of {}), all along",
+                "{who}: answers of {object} took {} (median of {}), all along{}",
                 span(typical),
-                count(answers.times.len())
+                count(answers.times.len()),
+                answers.by_whom(&series)
             );
             let mut found =
                 finding(Kind::SlowPeer, Level::Note, sentence, series[0].0, last_ns, answers.times.len());

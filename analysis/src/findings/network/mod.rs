@@ -49,6 +49,8 @@ struct Flow {
     sent_ns: Option<u64>,
     /// The thread that asked saw a timeout since.
     timed_out: bool,
+    /// A fault plan delayed the request.
+    is_delayed: bool,
 }
 
 /// See the module.
@@ -233,7 +235,7 @@ impl Network {
             }
         }
         let place = self.clients_of(seen, places, words);
-        self.flow(cookie, Flow { place, client: false, sent_ns: None, timed_out: false });
+        self.flow(cookie, Flow { place, client: false, sent_ns: None, timed_out: false, is_delayed: false });
     }
 
     fn clients_of(
@@ -275,7 +277,10 @@ impl Network {
                 _ => false,
             };
             let place = if server { self.clients_of(seen, places, words) } else { places.of(seen, words) };
-            self.flow(cookie, Flow { place, client: !server, sent_ns: None, timed_out: false });
+            self.flow(
+                cookie,
+                Flow { place, client: !server, sent_ns: None, timed_out: false, is_delayed: false },
+            );
         }
         let Some(flow) = self.flows.get_mut(&cookie) else { return Place::NOWHERE };
         let (place, tid, end_ns) = (flow.place, seen.actor.tid, seen.end_ns());
@@ -288,7 +293,9 @@ impl Network {
         let key = (seen.actor.role, place);
         match family {
             Family::Send if seen.s.ret > 0 => {
-                (flow.sent_ns, flow.timed_out) = (Some(end_ns), false);
+                // What was added after it, its sender waits for the answer.
+                (flow.sent_ns, flow.timed_out) = (Some(end_ns.saturating_sub(seen.added.after_ns)), false);
+                flow.is_delayed = seen.added.after_ns > 0;
                 let asked = self.asking.entry(tid).or_default();
                 if asked.len() < MAX_ASKED && !asked.contains(&cookie) {
                     asked.push(cookie);
@@ -298,7 +305,11 @@ impl Network {
                 if let Some(sent_ns) = flow.sent_ns.take()
                     && let Some(answers) = bounded(&mut self.answers, key)
                 {
-                    answers.times.add(sent_ns, end_ns.saturating_sub(sent_ns));
+                    let took_ns = end_ns.saturating_sub(sent_ns);
+                    answers.times.add(sent_ns, took_ns);
+                    if flow.is_delayed || !seen.added.is_none() {
+                        answers.delayed(sent_ns, took_ns);
+                    }
                 }
                 self.answered(tid, cookie);
             }
@@ -347,7 +358,10 @@ impl Network {
         }
         if let Some(cookie) = places::cookie(seen.s.object, words) {
             let place = places.of(seen, words);
-            self.flow(cookie, Flow { place, client: true, sent_ns: None, timed_out: false });
+            self.flow(
+                cookie,
+                Flow { place, client: true, sent_ns: None, timed_out: false, is_delayed: false },
+            );
         }
         if let Some(connected) = told {
             self.connected(&connected, seen.actor, places);

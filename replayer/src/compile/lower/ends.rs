@@ -5,6 +5,7 @@ use super::super::calls::{Sc, nr};
 use super::super::emit::{As, EdgeKind, Late, Lowered};
 use super::super::model::Cx;
 use super::super::order::Processes;
+use super::super::source::Moment;
 use super::super::steps::FAULT_SIGNAL;
 use super::super::world::{Mark, ProcIx, TaskIx};
 use super::Lower;
@@ -187,7 +188,9 @@ impl Lower<'_> {
             self.emit.wait_for(task, call.t_ns, others, &mut waits);
             self.ended(task);
         }
-        self.emit.call(task, call, seq, step.into(), &waits)?;
+        let mut lowered = Lowered::from(step);
+        self.note_hits(call, &mut lowered, &[Moment::Begin(call.t_ns)]);
+        self.emit.call(task, call, seq, lowered, &waits)?;
         self.emit.returned(task, call.t_ns);
         Ok(())
     }

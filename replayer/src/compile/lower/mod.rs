@@ -19,17 +19,20 @@ use super::model::{Cx, Model};
 use super::order::{Descriptors, Order, Processes};
 use super::peers::Peers;
 use super::setup;
-use super::source::{Delay, Source};
+use super::source::{Delay, Moment, Source};
 use super::steps::Kept;
 use super::world::{Mark, TaskIx, World};
 use crate::plan::environment::PeerProcess;
 use crate::plan::{CompileOptions, Plan};
 use crate::pressure::Gather;
-use ctrace_analysis::edits::{is_of_a_fault, strike};
+use ctrace_analysis::edits::{Told, is_of_a_fault, strike};
 use ctrace_format::syscalls::Family;
-use ctrace_format::{ConnectionKind, Event, Process, ProcessKind, SockAddr, Syscall, TcpState};
+use ctrace_format::{
+    ConnectionKind, Event, InjectionNote, Process, ProcessKind, SockAddr, Syscall, TcpState,
+};
 use ctrace_program::{BuildError, Expect, Kind, NUMBER_ARG, Step, Wait, flags};
 use ends::Ends;
+use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -50,6 +53,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) peers: Peers,
     pub(crate) surroundings: Surroundings,
     pressure: Gather,
+    /// The hits that have their notes, by the numbers of events.
+    noted: FxHashSet<u64>,
     /// The output.
     pub(crate) emit: Emit,
 }
@@ -126,6 +131,7 @@ fn write_to(
         peers: Peers::default(),
         surroundings,
         pressure: Gather::default(),
+        noted: FxHashSet::default(),
         emit,
     };
     drop(files);
@@ -264,12 +270,22 @@ impl Lower<'_> {
         self.one(&cx)
     }
 
+    /// Has the hits of rules at a call told before anything is done for it: those of a call with one of these moments.
+    pub(super) fn note_hits(&mut self, call: &Syscall, lowered: &mut Lowered, moments: &[Moment]) {
+        let found = moments.iter().find_map(|at| self.source.hits(call.task, *at));
+        let Some(hits) = found.filter(|hits| self.noted.insert(hits.ordinal)) else { return };
+        let notes: Vec<Step> = hits.told.iter().map(|told| note(hits.sysno.nr, told)).collect();
+        lowered.late.at += notes.len();
+        lowered.pre.splice(0..0, notes);
+    }
+
     /// Writes a call that a fault answers, whatever is there.
     fn answer(&mut self, cx: &Cx<'_>) -> Result<(), CompileError> {
         let mut lowered = self.injected(cx);
         if let Some(delay) = self.source.delay(cx.call) {
             delayed(&mut lowered, delay);
         }
+        self.note_hits(cx.call, &mut lowered, &[Moment::End(cx.end_ns()), Moment::Begin(cx.end_ns())]);
         self.emit.call(cx.task, cx.call, cx.seq, lowered, &[])?;
         self.emit.returned(cx.task, cx.end_ns());
         Ok(())
@@ -287,6 +303,7 @@ impl Lower<'_> {
             Some(delay) => delayed(&mut lowered, delay),
             None => {}
         }
+        self.note_hits(call, &mut lowered, &[Moment::End(cx.end_ns())]);
         self.stand_for_result(cx, &mut lowered)?;
         self.set_offsets(cx, &mut lowered);
         if lowered.step.kind == Kind::Exit as u8 {
@@ -419,6 +436,13 @@ impl Lower<'_> {
 fn unseen(step: Step) -> Step {
     let is_made = step.kind == Kind::Call as u8 && step.flags & flags::FAULT == 0;
     if is_made { step.with(flags::ENGINE) } else { Step::of(Kind::Sync) }
+}
+
+/// Tells the recorder of a hit.
+fn note(nr: u32, told: &Told) -> Step {
+    let note = InjectionNote { rule: told.rule, nr, nth: told.nth, fault: told.fault };
+    let args = note.arguments().into_iter().enumerate();
+    args.fold(Step::of(Kind::Note), |step, (at, value)| step.imm(at, value))
 }
 
 /// The call is made later, and its task goes on later; or it moves fewer bytes.

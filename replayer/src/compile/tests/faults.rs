@@ -3,8 +3,8 @@
 use super::{AT_FDCWD, Mem, named, steps};
 use crate::compile::{CompileError, Source, compile};
 use crate::plan::{CompileOptions, Plan};
-use ctrace_analysis::edits::{Edits, Injection};
-use ctrace_format::{Container, Known, Object, ObjectId, StrId, TaskDef, TaskId};
+use ctrace_analysis::edits::{Edits, Injection, Told};
+use ctrace_format::{Container, Fault, InjectionNote, Known, Object, ObjectId, StrId, TaskDef, TaskId};
 use ctrace_program::{Kind, flags};
 use std::sync::Arc;
 
@@ -75,6 +75,55 @@ fn a_call_that_is_delayed_is_made_and_its_task_is_later_from_then_on() {
     assert_eq!(stands, [(read - 1, 5_000_000), (read + 1, 7_000_000)]);
     assert_eq!(steps[read].flags & flags::FAULT, 0);
     assert!(plan.summary.injected.is_empty() && plan.summary.prevented.is_empty());
+}
+
+#[test]
+fn each_hit_is_told_once_before_anything_is_done_to_its_call() {
+    const SIGKILL: u32 = 9;
+    let slow = Fault { exit_ns: 7, enter_ns: 5, ..Fault::default() };
+    let fails = Fault { result: Some(EACCES as i32), ..Fault::default() };
+    let killed = Fault { signal: Some(SIGKILL as u8), ..Fault::default() };
+    let of = |ordinal| Injection { ordinal, ..Injection::default() };
+    let read = named("read");
+    for (injection, told, expected) in [
+        (Injection { enter_ns: 5, exit_ns: 7, ..of(2) }, vec![slow], Some(read)),
+        (Injection { result: Some(EACCES), ..of(2) }, vec![fails], Some(read)),
+        (
+            Injection { result: Some(EACCES), done: true, ..of(2) },
+            vec![Fault { after: true, ..fails }],
+            Some(read),
+        ),
+        (Injection { result: Some(EACCES), exit_ns: 7, ..of(2) }, vec![fails, slow], Some(read)),
+        (Injection { signal: Some(SIGKILL), ..of(2) }, vec![killed], Some(named("tgkill"))),
+        // The open that fails leaves nothing to read.
+        (Injection { result: Some(EACCES), ..of(1) }, vec![], None),
+    ] {
+        let t = opened_read_closed();
+        let edits =
+            Edits::of::<CompileError>(t.snapshot(), &t, [injection], |each| t.for_each(each)).unwrap();
+        let rules = (0..).zip(&told).map(|(rule, fault)| Told { rule, nth: 3, fault: *fault });
+        let edits = edits.telling(rules.map(|told| (2, told)));
+        assert_eq!(edits.planned_hits(), told.len() as u64);
+        let options = CompileOptions { edits: Some(Arc::new(edits)), ..CompileOptions::default() };
+        let plan = compile(&t, &options).unwrap();
+        let steps = steps(&plan, 0);
+        let notes: Vec<usize> = (0..steps.len()).filter(|at| steps[*at].kind == Kind::Note as u8).collect();
+        let said: Vec<InjectionNote> = notes
+            .iter()
+            .map(|at| {
+                let [a, b, c, d, e, _] = steps[*at].args;
+                InjectionNote::of_arguments([a, b, c, d, e])
+            })
+            .collect();
+        let wanted =
+            (0..).zip(&told).map(|(rule, fault)| InjectionNote { rule, nr: read, nth: 3, fault: *fault });
+        assert_eq!(said, wanted.collect::<Vec<_>>());
+        if let (Some(last), Some(nr)) = (notes.last(), expected) {
+            let next = steps[last + 1..].iter().find(|step| step.kind == Kind::Call as u8).unwrap();
+            assert_eq!(next.nr, nr);
+            assert!(notes.windows(2).all(|two| two[1] == two[0] + 1));
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::deaths::tell_again;
 use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
 use crate::elsewhere::{EADDRNOTAVAIL, move_socket};
 use crate::engine::{
-    Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, now_ns, poll, publish, scaled,
+    Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, note, now_ns, poll, publish, scaled,
     think_until, wait_for_all,
 };
 use crate::epoll::delivered;
@@ -138,6 +138,11 @@ pub fn run(task: &Task, depth: u32) {
                 count(&task.slot.shift_ns, step.aux);
                 count(&task.slot.counters.delayed, step.expect as u64);
                 think_until(task, now_ns().saturating_add(scaled(step.aux)), 0);
+                complete(task, index);
+            }
+            Some(Kind::Note) => {
+                note(step);
+                count(&task.slot.counters.engine_calls, 1);
                 complete(task, index);
             }
             Some(Kind::Park) => {

@@ -4,7 +4,7 @@ use super::Events;
 use crate::text::containers;
 use crate::text::decode::{self, Arg, address};
 use ctrace_format::{
-    Aggregate, ConnectionKind, Event, ProcessKind, StrId, Syscall, SyscallFlags, TaskId, syscalls,
+    Aggregate, ConnectionKind, Event, ProcessKind, StrId, Syscall, SyscallFlags, Sysno, TaskId, syscalls,
 };
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -149,10 +149,9 @@ impl Events<'_> {
         }
     }
 
-    pub(super) fn aggregate_name(&self, e: &Aggregate) -> String {
-        let mark = decode::abi_mark(e.sysno.abi, self.trace.header().abi);
-        syscalls::name(e.sysno)
-            .map_or_else(|| format!("{mark}syscall_{}", e.sysno.nr), |n| format!("{mark}{n}"))
+    pub(super) fn call_name(&self, sysno: Sysno) -> String {
+        let mark = decode::abi_mark(sysno.abi, self.trace.header().abi);
+        syscalls::name(sysno).map_or_else(|| format!("{mark}syscall_{}", sysno.nr), |n| format!("{mark}{n}"))
     }
 
     fn aggregate_json(&self, e: &Aggregate) -> Value {
@@ -167,7 +166,7 @@ impl Events<'_> {
         extend(
             &mut object,
             json!({
-                "from_ns": e.from_ns, "cpu": e.cpu, "name": self.aggregate_name(e), "fd": e.fd,
+                "from_ns": e.from_ns, "cpu": e.cpu, "name": self.call_name(e.sysno), "fd": e.fd,
                 "object": e.object.map(|o| decode::object(self.trace, self.trace.object(o), None)),
                 "errno": (e.errno != 0).then(|| decode::errno_name(e.errno)),
                 "engine": e.flags.contains(SyscallFlags::ENGINE),

@@ -171,7 +171,7 @@ impl Events<'_> {
     }
 
     pub(super) fn aggregate_text(&self, e: &Aggregate) -> String {
-        let mut text = format!("{} × {}", units::count(e.count), self.aggregate_name(e));
+        let mut text = format!("{} × {}", units::count(e.count), self.call_name(e.sysno));
         if let Some(fd) = e.fd {
             let _ = write!(text, "({fd})");
         }

@@ -6,8 +6,8 @@ use crate::Style;
 use crate::text::decode::{self, address, capability, dns_code, dns_type, plain, uring_op};
 use crate::text::units;
 use ctrace_format::{
-    Block, ConnectionKind, Dns, Event, Ids, Origin, ProcessKind, SockCookie, Socket, Sysno, TcpState, Uring,
-    Usage, WaitKind, errno, linux, syscalls,
+    Block, ConnectionKind, Dns, Event, Ids, Injection, Origin, ProcessKind, SockCookie, Socket, Sysno,
+    TcpState, Uring, Usage, WaitKind, errno, linux, syscalls,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -329,6 +329,35 @@ impl Events<'_> {
         (text, if failed { Style::Red } else { Style::Plain })
     }
 
+    fn injection_text(&self, e: &Injection) -> String {
+        let fault = e.fault;
+        let mut does = Vec::new();
+        if fault.enter_ns > 0 {
+            does.push(format!("begins {} later", units::duration(fault.enter_ns)));
+        }
+        if let Some(signal) = fault.signal {
+            does.push(format!("comes with {}", decode::signal(signal.into())));
+        }
+        if fault.after {
+            does.push("does its work".to_owned());
+        }
+        match fault.result {
+            Some(result @ ..0) => {
+                does.push(format!("fails with {}", decode::errno_name(result.unsigned_abs())))
+            }
+            Some(result) => does.push(format!("returns {result}")),
+            None => {}
+        }
+        if let Some(part) = fault.keeps_millionths {
+            does.push(format!("moves {} % of its bytes", f64::from(part) / 1e4));
+        }
+        if fault.exit_ns > 0 {
+            does.push(format!("returns {} later", units::duration(fault.exit_ns)));
+        }
+        let (call, rule) = (self.call_name(e.sysno), plain(self.trace.str(e.name)));
+        format!("injected: {call} {} {} (rule {}: {rule})", units::count(e.nth), does.join(", "), e.rule + 1)
+    }
+
     /// Words of the classes that are not `strace`'s.
     pub(super) fn later_text(&self, event: &Event) -> Option<(String, Style)> {
         Some(match event {
@@ -337,6 +366,7 @@ impl Events<'_> {
             Event::Dns(e) => self.dns_text(e),
             Event::Block(e) => Self::block_text(e),
             Event::Uring(e) => self.uring_text(e),
+            Event::Injection(e) => (self.injection_text(e), Style::Yellow),
             _ => return None,
         })
     }
@@ -396,6 +426,18 @@ impl Events<'_> {
                     "duration_ns": e.duration_ns, "op": uring_op(e.opcode), "ret": e.ret,
                     "errno": (e.ret < 0).then(|| decode::errno_name(e.ret.unsigned_abs())),
                     "object": e.object.map(|o| decode::object(self.trace, self.trace.object(o), None)),
+                }),
+            ),
+            Event::Injection(e) => (
+                self.object("injection", e.t_ns, Some(e.task)),
+                json!({
+                    "rule": e.rule, "name": self.text(e.name), "call": self.call_name(e.sysno), "nth": e.nth,
+                    "result": e.fault.result,
+                    "errno": e.fault.result.filter(|r| *r < 0).map(|r| decode::errno_name(r.unsigned_abs())),
+                    "phase": if e.fault.after { "after" } else { "before" },
+                    "short_millionths": e.fault.keeps_millionths,
+                    "signal": e.fault.signal.map(|signal| decode::signal(signal.into())),
+                    "delay_enter_ns": e.fault.enter_ns, "delay_exit_ns": e.fault.exit_ns,
                 }),
             ),
             _ => return None,

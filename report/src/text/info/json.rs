@@ -3,8 +3,8 @@
 use super::{Info, SHOWN, containers, doubts, spent};
 use crate::text::{self, decode, units};
 use crate::{Document, Shape};
-use ctrace_analysis::{Account, CallCounts, Jump, is_complete};
-use ctrace_format::{Class, DumpReason, Policy};
+use ctrace_analysis::{Account, CallCounts, Injections, Jump, is_complete};
+use ctrace_format::{Class, DumpReason, Policy, syscalls};
 use serde_json::{Map, Value, json};
 
 /// Rows of a list that may have many.
@@ -48,6 +48,7 @@ impl Info<'_> {
             "processes": overview.processes,
             "tasks": overview.threads,
             "connections": overview.network.connections,
+            "injections": self.injections(),
             "bytes": {
                 "file": trace.file_bytes(), "decoded": trace.decoded_bytes(), "per_syscall": self.bytes_per_call(),
             },
@@ -67,6 +68,22 @@ impl Info<'_> {
             "trigger": self.trigger(),
             "damage": trace.damage().iter().map(text::damage_json).collect::<Vec<_>>(),
         })
+    }
+
+    /// Hits of the rules of a fault plan.
+    fn injections(&self) -> Vec<Value> {
+        let of_rule = |(rule, hits): (&u32, &Injections)| {
+            let calls: Map<String, Value> = hits
+                .calls
+                .iter()
+                .map(|(sysno, n)| (syscalls::name(*sysno).unwrap_or("unknown").to_owned(), json!(n)))
+                .collect();
+            json!({
+                "rule": rule, "name": decode::json_text(self.trace.str(hits.name)), "count": hits.count,
+                "calls": calls, "first_ns": hits.first_ns, "last_ns": hits.last_ns,
+            })
+        };
+        self.overview.injections.iter().map(of_rule).collect()
     }
 
     fn events(&self) -> Map<String, Value> {

@@ -13,7 +13,9 @@ use super::when::Zone;
 use super::{decode, units};
 use crate::{Paint, Style};
 use ctrace_analysis::{Account, CallCounts, Failed, Jump, On, Overview, faults};
-use ctrace_format::{Class, DumpReason, Header, Host, Lack, Metric, Policy, Scope, State, Trace, Window};
+use ctrace_format::{
+    Class, DumpReason, Header, Host, Lack, Metric, Policy, Scope, State, Trace, Window, syscalls,
+};
 use std::path::Path;
 
 /// Rows of a list that are shown.
@@ -110,6 +112,7 @@ impl Info<'_> {
         for (at, rule) in faults::told(header).iter().enumerate() {
             rows.add(if at == 0 { "faults" } else { "" }, decode::plain(rule.as_bytes()));
         }
+        self.injected(rows);
         for (name, text) in containers::rows(trace, self.calls) {
             rows.add(name, decode::plain(text.as_bytes()));
         }
@@ -137,6 +140,35 @@ impl Info<'_> {
         rows.add("where", place(&header.host));
         if let Some(status) = trace.summary().and_then(|s| s.command_status) {
             rows.add("status", format!("the command {}", decode::command_status(status as u32)));
+        }
+    }
+
+    /// Hits of the rules of a fault plan.
+    fn injected(&self, rows: &mut Rows) {
+        let injections = &self.overview.injections;
+        let has_rules = faults::has_rules(self.trace.header());
+        if injections.is_empty() && has_rules {
+            rows.styled("injected", Style::Yellow, "nothing that this trace tells of");
+        }
+        for (at, (rule, hits)) in injections.iter().take(SHOWN).enumerate() {
+            let calls = hits.calls.iter().map(|(sysno, n)| {
+                let name = syscalls::name(*sysno).unwrap_or("unknown calls");
+                format!("{name} {}", units::count(*n))
+            });
+            let calls: Vec<String> = calls.collect();
+            let text = format!(
+                "{} by rule {} ({}) from {} to {}: {}",
+                units::plural(hits.count, "hit"),
+                rule + 1,
+                decode::plain(self.trace.str(hits.name)),
+                units::seconds(hits.first_ns),
+                units::seconds(hits.last_ns),
+                calls.join(", ")
+            );
+            rows.add(if at == 0 { "injected" } else { "" }, text);
+        }
+        if let Some(more) = injections.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            rows.add("", format!("and by {more} more rules"));
         }
     }
 
