@@ -7,7 +7,7 @@ use ctrace_report::text::Events;
 use ctrace_report::text::query::is_quiet;
 
 /// The classes of what is numbered: everything that happened.
-const CLASSES: [Class; 13] = ctrace_report::text::filter::CLASSES;
+const CLASSES: [Class; 14] = ctrace_report::text::filter::CLASSES;
 
 /// About so many events are on a page: as many as a few chunks of the file hold.
 const PAGE_EVENTS: u64 = 60_000;
