@@ -430,8 +430,8 @@ pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
     use crate::raw::Record;
-    use ctrace_abi::{AggregateKey, AggregateRecord, BUCKETS, Call, Exit, WINDOW_NS};
-    use ctrace_format::{Abi, Header, Host, Scope, Sink, SyscallFlags};
+    use ctrace_abi::{AggregateKey, AggregateRecord, BUCKETS, Call, Exit, WINDOW_NS, call_flag};
+    use ctrace_format::{Abi, Fault, Header, Host, InjectionNote, Known as _, Scope, Sink, SyscallFlags};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -109,8 +109,8 @@ impl Table {
 /// Numbers of [`TABLES`].
 pub(crate) mod number {
     pub(crate) const SYSCALLS: usize = 0;
-    pub(crate) const FINDINGS: usize = 15;
-    pub(crate) const TRACE: usize = 16;
+    pub(crate) const FINDINGS: usize = 16;
+    pub(crate) const TRACE: usize = 17;
 }
 
 /// All tables.
