@@ -12,6 +12,7 @@ mod loss;
 mod open;
 mod page;
 mod pair;
+mod pressure;
 mod process;
 mod read;
 mod recorder;
@@ -60,6 +61,9 @@ enum What {
     /// Faults: real programs, recorded once and replayed with twelve rules each; the predicted calls against those that
     /// failed. Needs root, installs Debian packages. Ends with 1 when a goal is missed.
     Faults(replay::faults::Args),
+    /// Pressure: small programs under pressure, recorded and replayed; what other programs lose beside both; what is left of
+    /// replays that are killed. Needs root, installs Debian packages. Ends with 1 when a goal is missed.
+    Pressure(pressure::Args),
     /// The loop that is recorded (started by `record`).
     #[command(hide = true)]
     Loop(workload::Work),
@@ -198,6 +202,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         What::Page(args) => page::run(args),
         What::Button(args) => button::run(args),
         What::Faults(args) => replay::faults::run(args),
+        What::Pressure(args) => pressure::run(args),
         What::Again(args) => replay::again::run(args),
         What::Replay(args) => replay::run(args),
     }

@@ -9,7 +9,7 @@ mod corpus;
 pub(super) mod faults;
 mod judge;
 mod memory;
-mod program;
+pub(super) mod program;
 mod summary;
 
 use super::figure::Line;

@@ -223,7 +223,7 @@ pub(super) fn sweep() {
 }
 
 /// Installs the packages of a program that are missing.
-pub(super) fn install(needs: &[String]) -> Result<()> {
+pub(in crate::bench) fn install(needs: &[String]) -> Result<()> {
     let there = |package: &&String| {
         let query = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).output();
         query.is_ok_and(|out| out.stdout == b"installed")

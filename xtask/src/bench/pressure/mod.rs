@@ -1,0 +1,167 @@
+//! `cargo xtask bench pressure`: how close replayed pressure comes to the recorded one, what it costs others, and what is left
+//! of replays that are killed meanwhile.
+
+mod group;
+mod kills;
+mod series;
+mod situations;
+mod victims;
+
+use super::figure::{Line, Outcome};
+use super::process::Owned;
+use super::table::Table;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long one command of ctrace may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The interpreter of the recorded programs: Debian's, which is the same on every host.
+const PYTHON: &str = "/usr/bin/python3";
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Only these parts
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Only situations and victims whose names contain this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    name: String,
+    /// Replays of each situation, and rounds of each victim; medians are printed
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeat: u32,
+    /// Replays that are killed
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    kills: u32,
+    /// Begins the sequence of moments at which they are killed
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// The ctrace to measure [default: built from this tree]
+    #[arg(long, value_name = "FILE")]
+    ctrace: Option<PathBuf>,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Programs under pressure, recorded and replayed
+    Situations,
+    /// Programs beside recorded and beside replayed pressure
+    Victims,
+    /// Replays that are killed while they press
+    Kills,
+}
+
+/// What the parts measure with.
+struct Bench<'a> {
+    args: &'a Args,
+    ctrace: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Bench<'_> {
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Records a command.
+    fn record(&self, trace: &Path, command: &[&str]) -> Result<()> {
+        let mut record = Command::new(&self.ctrace);
+        record.args(["record", "-q", "--force", "-o"]).arg(trace).arg("--").args(command);
+        record.stdout(Stdio::null()).stderr(Stdio::null());
+        let status = Owned::spawn(&mut record)?.wait_for(PATIENCE, "a recording")?;
+        ensure!(status.success(), "recording failed: {status}");
+        Ok(())
+    }
+
+    /// Replays a trace. Returns the result and the trace of the replay.
+    fn replay(&self, trace: &Path) -> Result<(Value, PathBuf)> {
+        let output = self.file("replayed.ctr");
+        let mut replay = Command::new(&self.ctrace);
+        replay.args(["replay", "--json", "--force", "-o"]).arg(&output).arg(trace);
+        let said = replay.stdin(Stdio::null()).output().context("starting a replay")?;
+        let value = serde_json::from_slice(&said.stdout).with_context(|| {
+            format!("the replay ended with {}: {}", said.status, String::from_utf8_lossy(&said.stderr))
+        })?;
+        Ok((value, output))
+    }
+}
+
+/// The middle one of some values; of an even number the lower.
+fn median(values: &[f64]) -> f64 {
+    percentile(values, 50)
+}
+
+/// The value that so many percent of all are at most.
+fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(place - 1).copied().unwrap_or(f64::NAN)
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let ctrace = match &args.ctrace {
+        Some(path) => path.canonicalize().with_context(|| format!("looking for {}", path.display()))?,
+        None => super::build()?,
+    };
+    let dir = tempfile::tempdir().context("making a directory for recordings")?;
+    let bench = Bench { args, ctrace, dir };
+    let began = Instant::now();
+    let has = |part: Part| args.only.is_empty() || args.only.contains(&part);
+    let mut lines = Vec::new();
+    if has(Part::Situations) {
+        lines.extend(situations::measure(&bench));
+    }
+    if has(Part::Victims) {
+        lines.extend(victims::measure(&bench));
+    }
+    if has(Part::Kills) {
+        lines.push(
+            kills::measure(&bench)
+                .unwrap_or_else(|error| Line::broken("killed replays", format!("{error:#}"))),
+        );
+    }
+    println!(
+        "cargo xtask bench pressure --repeat {} --kills {}\n{}\n",
+        args.repeat,
+        args.kills,
+        super::host()
+    );
+    let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
+    for line in &lines {
+        table.row(line.cells());
+    }
+    println!("{table}");
+    let missed = lines.iter().filter(|line| line.passes() == Some(false)).count();
+    let skipped = lines.iter().filter(|line| matches!(line.outcome, Outcome::Skipped(_))).count();
+    println!(
+        "{} of {} goals reached, {skipped} skipped; {} s",
+        lines.len() - missed - skipped,
+        lines.len(),
+        began.elapsed().as_secs()
+    );
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells how far it is: the table comes at the end.
+fn progress(name: &str, began: Instant) {
+    #[expect(clippy::print_stderr, reason = "progress of a developer's tool")]
+    {
+        eprintln!("{name:<24} {:>4} s", began.elapsed().as_secs());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let values: Vec<f64> = (1..=30).rev().map(f64::from).collect();
+        assert_eq!([50, 90, 99].map(|at| percentile(&values, at) as u32), [15, 27, 30]);
+        assert!(median(&[]).is_nan(), "nothing was measured");
+    }
+}
