@@ -582,9 +582,10 @@ mod tests {
         decoder.rules = vec!["first".to_owned(), "slow".to_owned()];
         let fault = Fault { exit_ns: 300 * MS, ..Fault::default() };
         let note = InjectionNote { rule: 1, nr: 7, nth: 3, fault };
-        let [a, b, c, d, e] = note.arguments();
+        let [which, nth, done, enter_ns, exit_ns] = note.arguments();
         let tag = ctrace_abi::ANSWER_TAG | ctrace_abi::ANSWER_NOTE;
-        let call = Call { flags: call_flag::FILTERED, args: [a, b, c, d, e, tag], ..call(10 * MS) };
+        let args = [which, nth, done, enter_ns, exit_ns, tag];
+        let call = Call { flags: call_flag::FILTERED, args, ..call(10 * MS) };
         let mut told = Vec::new();
         decoder.record(&mut w, bytes(&call), &mut |w, event| match event {
             Event::Injection(hit) => {

@@ -267,8 +267,9 @@ impl Decoder {
         task: TaskId,
         push: &mut dyn FnMut(&mut TraceWriter, &Event),
     ) {
-        let [a, b, c, d, e, _] = call.args;
-        let InjectionNote { rule, nr, nth, fault } = InjectionNote::of_arguments([a, b, c, d, e]);
+        let [which, nth, done, enter_ns, exit_ns, _] = call.args;
+        let note = InjectionNote::of_arguments([which, nth, done, enter_ns, exit_ns]);
+        let InjectionNote { rule, nr, nth, fault } = note;
         let name = self.rules.get(rule as usize).map_or("", String::as_str);
         let event = Injection {
             t_ns: self.rel(call.t_ns),

@@ -111,8 +111,8 @@ fn each_hit_is_told_once_before_anything_is_done_to_its_call() {
         let said: Vec<InjectionNote> = notes
             .iter()
             .map(|at| {
-                let [a, b, c, d, e, _] = steps[*at].args;
-                InjectionNote::of_arguments([a, b, c, d, e])
+                let [which, nth, done, enter_ns, exit_ns, _] = steps[*at].args;
+                InjectionNote::of_arguments([which, nth, done, enter_ns, exit_ns])
             })
             .collect();
         let wanted =

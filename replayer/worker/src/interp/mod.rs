@@ -11,8 +11,8 @@ use crate::deaths::tell_again;
 use crate::descriptors::{MMSGHDR, place_passed, renumber, renumber_all};
 use crate::elsewhere::{EADDRNOTAVAIL, move_socket};
 use crate::engine::{
-    Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, note, now_ns, poll, publish, scaled,
-    think_until, wait_for_all,
+    Forced, PollFd, Rest, await_ready, futex_wait, futex_waiters, marked, note, now_ns, poll, publish,
+    scaled, think_until, wait_for_all,
 };
 use crate::epoll::delivered;
 use crate::handed_over::early;

@@ -343,7 +343,7 @@ impl Events<'_> {
         }
         match fault.result {
             Some(result @ ..0) => {
-                does.push(format!("fails with {}", decode::errno_name(result.unsigned_abs())))
+                does.push(format!("fails with {}", decode::errno_name(result.unsigned_abs())));
             }
             Some(result) => does.push(format!("returns {result}")),
             None => {}
