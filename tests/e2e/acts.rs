@@ -159,8 +159,9 @@ fn a_pipeline_goes_on_without_the_process_that_is_killed() {
     }
 }
 
+/// A client waits before it sends: whether bytes are unread when a server is killed decides how its connection ends.
 const SERVER: &str = r"
-import os, socket
+import os, socket, time
 s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(16)
 pid = os.fork()
 if pid == 0:
@@ -170,7 +171,7 @@ if pid == 0:
 port = s.getsockname()
 s.close()
 for i in range(10):
-    c = socket.create_connection(port); c.sendall(b'hello'); c.recv(100); c.close()
+    c = socket.create_connection(port); time.sleep(0.03); c.sendall(b'hello'); c.recv(100); c.close()
 os.waitpid(pid, 0)
 ";
 
