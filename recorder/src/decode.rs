@@ -431,7 +431,7 @@ mod tests {
     use super::*;
     use crate::raw::Record;
     use ctrace_abi::{AggregateKey, AggregateRecord, BUCKETS, Call, Exit, WINDOW_NS, call_flag};
-    use ctrace_format::{Abi, Fault, Header, Host, InjectionNote, Known as _, Scope, Sink, SyscallFlags};
+    use ctrace_format::{Abi, Fault, Header, Host, InjectionNote, Scope, Sink, SyscallFlags};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -587,10 +587,9 @@ mod tests {
         let args = [which, nth, done, enter_ns, exit_ns, tag];
         let call = Call { flags: call_flag::FILTERED, args, ..call(10 * MS) };
         let mut told = Vec::new();
-        decoder.record(&mut w, bytes(&call), &mut |w, event| match event {
+        decoder.record(&mut w, bytes(&call), &mut |_, event| match event {
             Event::Injection(hit) => {
-                let name = w.string(hit.name).unwrap_or_default().to_vec();
-                told.push((hit.t_ns, hit.rule, name, hit.sysno.nr, hit.nth, hit.fault));
+                told.push((hit.t_ns, hit.rule, hit.name, hit.sysno.nr, hit.nth, hit.fault));
             }
             Event::Syscall(call) => {
                 let engine = SyscallFlags::ENGINE.union(SyscallFlags::FILTERED);
@@ -598,7 +597,7 @@ mod tests {
             }
             _ => {}
         });
-        assert_eq!(told, [(10 * MS, 1, b"slow".to_vec(), 7, 3, fault)]);
+        assert_eq!(told, [(10 * MS, 1, w.str(b"slow"), 7, 3, fault)]);
         assert_eq!(decoder.engine_calls, 1);
     }
 
