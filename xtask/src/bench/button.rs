@@ -26,7 +26,7 @@ const MOST_MS: f64 = 150.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Connections that nobody takes, twenty a second, beside descriptors that are never closed; then no calls any more.
-const PROGRAM: &str = "import os, socket, time\n\
+pub(super) const PROGRAM: &str = "import os, socket, time\n\
     for i in range(40):\n\
     \x20 s = socket.socket()\n\
     \x20 try: s.connect(('127.0.0.1', 9))\n\
@@ -37,13 +37,13 @@ const PROGRAM: &str = "import os, socket, time\n\
     time.sleep(2)\n";
 
 /// The cause that ends a replay.
-struct Kind {
-    name: &'static str,
-    args: &'static [&'static str],
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) args: &'static [&'static str],
     /// How it is called in the result.
-    by: &'static str,
+    pub(super) by: &'static str,
     /// So long after the replay began to be recorded, SIGINT.
-    interrupts: Option<Duration>,
+    pub(super) interrupts: Option<Duration>,
 }
 
 const KINDS: [Kind; 5] = [
@@ -103,7 +103,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn measure(kind: &Kind, repeat: u32, ctrace: &Path, trace: &Path) -> Result<Vec<Line>> {
+/// Aborts so many replays of a trace.
+pub(super) fn measure(kind: &Kind, repeat: u32, ctrace: &Path, trace: &Path) -> Result<Vec<Line>> {
     let all = (0..repeat).map(|_| abort(kind, ctrace, trace)).collect::<Result<Vec<Times>>>()?;
     let of = |time: fn(&Times) -> f64| all.iter().map(time).collect::<Vec<f64>>();
     let held = of(|times| times.held_to_frozen);

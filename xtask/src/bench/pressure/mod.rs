@@ -1,6 +1,7 @@
-//! `cargo xtask bench pressure`: how close replayed pressure comes to the recorded one, what it costs others, and what is left
-//! of replays that are killed meanwhile.
+//! `cargo xtask bench pressure`: how close replayed pressure comes to the recorded one, what it costs others, what is left
+//! of replays that are killed meanwhile, and how fast they can be stopped.
 
+mod abort;
 mod group;
 mod kills;
 mod series;
@@ -35,6 +36,12 @@ pub(super) struct Args {
     /// Replays that are killed
     #[arg(long, value_name = "N", default_value_t = 100)]
     kills: u32,
+    /// How often each kind of condition aborts a replay
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    aborts: u32,
+    /// Leave the traces of the situations here
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// Begins the sequence of moments at which they are killed
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
@@ -52,6 +59,8 @@ enum Part {
     Victims,
     /// Replays that are killed while they press
     Kills,
+    /// Replays that are aborted while they press
+    Button,
 }
 
 /// What the parts measure with.
@@ -124,10 +133,17 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
                 .unwrap_or_else(|error| Line::broken("killed replays", format!("{error:#}"))),
         );
     }
+    if has(Part::Button) {
+        lines.extend(
+            abort::measure(&bench)
+                .unwrap_or_else(|error| vec![Line::broken("aborted replays", format!("{error:#}"))]),
+        );
+    }
     println!(
-        "cargo xtask bench pressure --repeat {} --kills {}\n{}\n",
+        "cargo xtask bench pressure --repeat {} --kills {} --aborts {}\n{}\n",
         args.repeat,
         args.kills,
+        args.aborts,
         super::host()
     );
     let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);

@@ -287,6 +287,17 @@ impl Situation {
 
     fn replay(&self, bench: &Bench<'_>, trace: &std::path::Path, found: &mut Found) -> Result<()> {
         let (said, output) = bench.replay(trace)?;
+        if let Some(dir) = &bench.args.keep {
+            let name = self.name.replace(' ', "-");
+            let nth = found.verdicts.len();
+            std::fs::create_dir_all(dir).context("making the directory of --keep")?;
+            for (file, from) in
+                [(format!("{name}.ctr"), trace), (format!("{name}.{nth}.replay.ctr"), &output)]
+            {
+                std::fs::copy(from, dir.join(file)).context("keeping a trace")?;
+            }
+            std::fs::write(dir.join(format!("{name}.{nth}.json")), said.to_string())?;
+        }
         found.verdicts.push(said["diff"]["verdict"].as_str().unwrap_or("no verdict").to_owned());
         let resources = said["diff"]["resources"].as_array().context("no resources in the diff")?;
         for compared in self.compared {
