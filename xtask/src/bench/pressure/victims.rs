@@ -96,8 +96,6 @@ fn beside(kind: &Kind, bench: &Bench<'_>, trace: &Path) -> Result<(f64, Vec<Line
     install(&packages)?;
     let dir = tempfile::tempdir().context("making a directory for a victim")?;
     let victim = (kind.prepare)(dir.path())?;
-    // A CPU that pressure keeps from going idle answers sooner: it never goes idle here.
-    let _awake = Awake::start();
     let _warm = victim()?;
     let (mut alone, mut recorded, mut replayed) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.args.repeat {
