@@ -2,6 +2,7 @@
 //! seek tells.
 
 use super::contents::asked;
+use super::seen::Seen;
 use crate::fds::{Change, FdTracker, Generation, open_flags};
 use ctrace_format::syscalls::{Call, Family};
 use ctrace_format::{Detail, Known, Object, ObjectId, Syscall, SyscallFlags, Tgid};
@@ -80,15 +81,8 @@ impl Files {
 
     /// The result of a call about a file, where it is another one than in the recording. `part`: of what it moved it moves so
     /// much; `None`: all.
-    pub(super) fn call(
-        &mut self,
-        tgid: Tgid,
-        sc: Call,
-        call: &Syscall,
-        does: Does,
-        fds: &FdTracker,
-        words: &(impl Known + ?Sized),
-    ) -> Option<i64> {
+    pub(super) fn call(&mut self, seen: &Seen<'_, impl Known + ?Sized>, does: Does) -> Option<i64> {
+        let Seen { tgid, sc, call, fds, words } = *seen;
         if call.ret < 0 || call.flags.contains(SyscallFlags::NO_EXIT) {
             return None;
         }

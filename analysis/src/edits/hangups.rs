@@ -1,9 +1,10 @@
 //! Ends of pipes and connections that are gone before their time, and what those at the other ends find.
 
 use super::contents::Stream;
-use crate::fds::{Descriptor, FdTracker, Generation, open_flags};
+use super::seen::Seen;
+use crate::fds::{Descriptor, Generation, open_flags};
 use ctrace_format::syscalls::{Call, Family};
-use ctrace_format::{Detail, Known, Object, SockAddr, SockCookie, Syscall, Tgid};
+use ctrace_format::{Detail, Known, Object, SockAddr, SockCookie, Syscall};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 // asm-generic/errno-base.h, asm-generic/errno.h
@@ -77,14 +78,8 @@ pub(super) struct Hangups {
 
 impl Hangups {
     /// A call that took place: what it tells of the description that it is about.
-    pub(super) fn note(
-        &mut self,
-        tgid: Tgid,
-        sc: Call,
-        call: &Syscall,
-        fds: &FdTracker,
-        words: &(impl Known + ?Sized),
-    ) {
+    pub(super) fn note(&mut self, seen: &Seen<'_, impl Known + ?Sized>) {
+        let Seen { tgid, sc, call, fds, words } = *seen;
         for detail in &call.details {
             if let Detail::NewFds { fds: [reads, writes], objects: [Some(object), _], .. } = detail
                 && sc.row().family == Family::Pipe

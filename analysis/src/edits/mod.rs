@@ -34,6 +34,7 @@ mod lives;
 mod names;
 mod ready;
 mod scout;
+mod seen;
 
 pub use acts::{Strike, is_of_a_fault, strike};
 pub(crate) use acts::{cannot_fail_after, moves};
@@ -80,7 +81,7 @@ pub struct Told {
     pub rule: u32,
     /// The call's number, from 1 on, among those that the rule counts together.
     pub nth: u64,
-    /// What the rule does to it.
+    /// The rule's effect on the call.
     pub fault: Fault,
 }
 

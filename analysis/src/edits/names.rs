@@ -1,6 +1,6 @@
 //! Names of files that are not made, or not removed, for the call that did it does not take place.
 
-use crate::fds::FdTracker;
+use super::seen::Seen;
 use ctrace_format::syscalls::{Call, Kind};
 use ctrace_format::{Detail, Known, Object, ObjectId, Snapshot, Syscall, Tgid};
 use rustc_hash::FxHashMap;
@@ -70,14 +70,8 @@ impl Names {
     }
 
     /// The absolute paths that a call names, with the argument of each; `None`: nobody knows.
-    fn all(
-        &self,
-        tgid: Tgid,
-        sc: Call,
-        call: &Syscall,
-        fds: &FdTracker,
-        words: &(impl Known + ?Sized),
-    ) -> Vec<Option<Vec<u8>>> {
+    fn all(&self, seen: &Seen<'_, impl Known + ?Sized>) -> Vec<Option<Vec<u8>>> {
+        let Seen { tgid, sc, call, fds, words } = *seen;
         let args = sc.row().args.unwrap_or_default();
         let mut all = Vec::new();
         for detail in &call.details {
@@ -120,12 +114,13 @@ impl Names {
     }
 
     /// A symbolic link is made.
-    fn link(&mut self, tgid: Tgid, sc: Call, call: &Syscall, fds: &FdTracker, words: &(impl Known + ?Sized)) {
+    fn link(&mut self, seen: &Seen<'_, impl Known + ?Sized>) {
+        let Seen { call, words, .. } = *seen;
         let target = call.details.iter().find_map(|detail| match detail {
             Detail::Str { arg: 0, value } => words.string(*value),
             _ => None,
         });
-        if let (Some(target), Some(Some(name))) = (target, self.all(tgid, sc, call, fds, words).pop()) {
+        if let (Some(target), Some(Some(name))) = (target, self.all(seen).pop()) {
             let dir = above(&name).last().unwrap_or_default();
             let is_absolute = target.first() == Some(&b'/');
             let to = if is_absolute { normal(target) } else { normal(&[dir, b"/", target].concat()) };
@@ -134,21 +129,15 @@ impl Names {
     }
 
     /// The outcome of a call that succeeded in the recording.
-    pub(super) fn uses(
-        &mut self,
-        tgid: Tgid,
-        sc: Call,
-        call: &Syscall,
-        fds: &FdTracker,
-        words: &(impl Known + ?Sized),
-    ) -> Use {
+    pub(super) fn uses(&mut self, seen: &Seen<'_, impl Known + ?Sized>) -> Use {
+        let Seen { tgid, sc, call, .. } = *seen;
         let is_lost = matches!(self.cwd.get(&tgid), Some(Dir::Lost));
         // These failures are of something that is there.
         let found = call.ret >= 0 || matches!(call.ret, ENODATA | EOPNOTSUPP);
         if !found || self.unmade.is_empty() && self.left.is_empty() && !is_lost {
             return Use::Same;
         }
-        let all = self.all(tgid, sc, call, fds, words);
+        let all = self.all(seen);
         let makes = makes(sc, call);
         let last = all.len().saturating_sub(1);
         for (i, name) in all.iter().enumerate() {
@@ -199,14 +188,8 @@ impl Names {
     }
 
     /// A call that succeeded does not take place.
-    pub(super) fn lacks(
-        &mut self,
-        tgid: Tgid,
-        sc: Call,
-        call: &Syscall,
-        fds: &FdTracker,
-        words: &(impl Known + ?Sized),
-    ) {
+    pub(super) fn lacks(&mut self, seen: &Seen<'_, impl Known + ?Sized>) {
+        let Seen { tgid, sc, call, .. } = *seen;
         if call.ret < 0 {
             return;
         }
@@ -219,7 +202,7 @@ impl Names {
         if !makes && !removes {
             return;
         }
-        let all = self.all(tgid, sc, call, fds, words);
+        let all = self.all(seen);
         let last = all.len().saturating_sub(1);
         for (i, name) in all.into_iter().enumerate() {
             let Some(name) = name else { continue };
@@ -236,19 +219,13 @@ impl Names {
     }
 
     /// A call takes place.
-    pub(super) fn took_place(
-        &mut self,
-        tgid: Tgid,
-        sc: Call,
-        call: &Syscall,
-        fds: &FdTracker,
-        words: &(impl Known + ?Sized),
-    ) {
+    pub(super) fn took_place(&mut self, seen: &Seen<'_, impl Known + ?Sized>) {
+        let Seen { tgid, sc, call, fds, words } = *seen;
         if call.ret != 0 {
             return;
         }
         if matches!(sc, Call::Rename | Call::Renameat | Call::Renameat2) {
-            let all = self.all(tgid, sc, call, fds, words);
+            let all = self.all(seen);
             if let [Some(from), Some(to)] = all.as_slice() {
                 rename(&mut self.unmade, from, to);
                 rename(&mut self.left, from, to);
@@ -256,10 +233,10 @@ impl Names {
             return;
         }
         if matches!(sc, Call::Symlink | Call::Symlinkat) {
-            return self.link(tgid, sc, call, fds, words);
+            return self.link(seen);
         }
         let to = match sc {
-            Call::Chdir => self.all(tgid, sc, call, fds, words).pop().flatten(),
+            Call::Chdir => self.all(seen).pop().flatten(),
             Call::Fchdir => {
                 let object = call.object.or_else(|| fds.get(tgid, call.args[0] as i32)?.object);
                 object.and_then(|object| path(object, words)).map(<[u8]>::to_vec)

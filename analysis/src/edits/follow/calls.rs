@@ -6,6 +6,7 @@ use super::super::contents::Stream;
 use super::super::hangups::Finds;
 use super::super::names::Use;
 use super::super::scout::client;
+use super::super::seen::Seen;
 use super::{Decided, EINPROGRESS, ESRCH, Fate, Follower, NOT_MADE, SIGPIPE};
 use crate::fds::{Change, Descriptor};
 use ctrace_format::syscalls::{Call, Family, Kind};
@@ -44,7 +45,7 @@ impl Follower {
             || self.depends(sc, call, tgid, words);
         let mut fate = Fate::Stays;
         if !is_prevented {
-            match self.names.uses(tgid, sc, call, &self.fds, words) {
+            match self.names.uses(&Seen { tgid, sc, call, fds: &self.fds, words }) {
                 Use::Unmade => is_prevented = true,
                 Use::Result(result) if !fails => fate = Fate::Other { result, without: Vec::new() },
                 Use::Result(_) | Use::Same => {}
@@ -87,7 +88,7 @@ impl Follower {
             self.gives_up(ordinal + 1, call, tgid, words);
         }
         if !not_made {
-            self.names.took_place(tgid, sc, call, &self.fds, words);
+            self.names.took_place(&Seen { tgid, sc, call, fds: &self.fds, words });
             self.took_place(ordinal + 1, sc, call, tgid, tid, &fate, words);
         }
         fate
@@ -178,7 +179,7 @@ impl Follower {
             let listener = self.fds.get(tgid, call.args[0] as i32).map(|it| it.generation);
             self.sockets.listeners.entry(tgid).or_default().extend(listener);
         }
-        self.hangups.note(tgid, sc, call, &self.fds, words);
+        self.hangups.note(&Seen { tgid, sc, call, fds: &self.fds, words });
         let moved = match fate {
             Fate::Other { result, .. } => *result,
             _ => call.moved() as i64,
@@ -391,7 +392,7 @@ impl Follower {
 
     /// Remembers the names and bytes that are not there because a call does not take place.
     fn lacks(&mut self, sc: Call, call: &Syscall, tgid: Tgid, words: &(impl Known + ?Sized)) {
-        self.names.lacks(tgid, sc, call, &self.fds, words);
+        self.names.lacks(&Seen { tgid, sc, call, fds: &self.fds, words });
         self.moves_nothing(tgid, sc, call, words);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::contents::{Stream, asked};
 use super::super::files::Does;
+use super::super::seen::Seen;
 use super::{Fate, Follower};
 use ctrace_format::syscalls::Call;
 use ctrace_format::{Detail, Known, Object, Syscall, SyscallFlags, Tgid};
@@ -21,7 +22,7 @@ impl Follower {
         words: &(impl Known + ?Sized),
     ) {
         let row = sc.row();
-        self.files.call(tgid, sc, call, Does::Nothing, &self.fds, words);
+        self.files.call(&Seen { tgid, sc, call, fds: &self.fds, words }, Does::Nothing);
         if call.flags.contains(SyscallFlags::NO_EXIT) || call.ret <= 0 || peeks(sc, call) {
             return;
         }
@@ -53,7 +54,7 @@ impl Follower {
             _ => return fate,
         };
         let does = part.map_or(Does::All, Does::Part);
-        if let Some(result) = self.files.call(tgid, sc, call, does, &self.fds, words) {
+        if let Some(result) = self.files.call(&Seen { tgid, sc, call, fds: &self.fds, words }, does) {
             return Fate::Other { result, without: Vec::new() };
         }
         if call.flags.contains(SyscallFlags::NO_EXIT) {
