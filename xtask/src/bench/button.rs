@@ -1,8 +1,8 @@
 //! How fast the red button of a replay is: one recorded program, replayed again and again, and aborted by everything that can.
 
-use super::figure::{Goal, Line, Unit};
+use super::figure::{Goal, Line, Unit, conclude, progress};
 use super::process::{Owned, missing};
-use super::table::Table;
+use super::table::percentile;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::io::Read as _;
@@ -87,20 +87,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         lines.extend(measure(kind, args.repeat, &ctrace, &trace).unwrap_or_else(|error| {
             vec![Line::broken(format!("aborted by {}", kind.name), format!("{error:#}"))]
         }));
-        #[expect(clippy::print_stderr, reason = "progress of a developer's tool")]
-        {
-            eprintln!("{:<20} {:>4} s", kind.name, began.elapsed().as_secs());
-        }
+        progress(kind.name, began);
     }
     println!("cargo xtask bench button --repeat {}\n{}\n", args.repeat, super::host());
-    let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
-    for line in &lines {
-        table.row(line.cells());
-    }
-    println!("{table}");
-    let missed = lines.iter().filter(|line| line.passes() == Some(false)).count();
-    println!("{} of {} goals reached; {} s", lines.len() - missed, lines.len(), began.elapsed().as_secs());
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(conclude(&lines, began))
 }
 
 /// Aborts so many replays of a trace.
@@ -124,14 +114,6 @@ pub(super) fn measure(kind: &Kind, repeat: u32, ctrace: &Path, trace: &Path) -> 
         Line::new(name, Unit::Millis, Goal::AtMost(MOST_MS), percentile(&held, 99)).beside(beside),
         Line::new("– the same: leftovers", Unit::Count, Goal::AtMost(0.0), leftovers as f64),
     ])
-}
-
-/// The value that so many percent of all are at most.
-fn percentile(values: &[f64], percent: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let place = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(place - 1).copied().unwrap_or(0.0)
 }
 
 /// One replay that is aborted.
@@ -171,15 +153,4 @@ fn abort(kind: &Kind, ctrace: &Path, trace: &Path) -> Result<Times> {
         frozen_to_gone: ms("frozen_to_gone_ns")?,
         leftovers: said["leftovers"].as_array().context("leftovers")?.len(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_percentile_is_a_value_that_was_measured() {
-        let values: Vec<f64> = (1..=30).rev().map(f64::from).collect();
-        let at = |percent| super::percentile(&values, percent);
-        assert_eq!([50, 90, 99].map(|percent| at(percent) as u32), [15, 27, 30]);
-        assert!(super::percentile(&[], 50).abs() < 1e-9);
-    }
 }

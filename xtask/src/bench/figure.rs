@@ -1,6 +1,8 @@
 //! A line of the table: what was measured, against its goal, beside the peers.
 
-use super::table::Cell;
+use super::table::{Cell, Table};
+use std::process::ExitCode;
+use std::time::Instant;
 
 /// What must hold of a measured value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,6 +130,38 @@ impl Line {
             Goal::AtLeast(least) => format!("≥ {}", self.unit.show(least)),
         };
         [mark.to_owned(), self.figure.clone(), value, goal, beside].map(|t| Cell::text(&t)).into()
+    }
+}
+
+/// The figures as a table.
+pub(super) fn table(lines: &[Line]) -> Table {
+    let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
+    for line in lines {
+        table.row(line.cells());
+    }
+    table
+}
+
+/// Prints the figures of a benchmark that began then, and how many reached their goals: it fails when one did not.
+pub(super) fn conclude(lines: &[Line], began: Instant) -> ExitCode {
+    println!("{}", table(lines));
+    let count = |of: fn(&Line) -> bool| lines.iter().filter(|line| of(line)).count();
+    let missed = count(|line| line.passes() == Some(false));
+    let skipped = count(|line| matches!(line.outcome, Outcome::Skipped(_)));
+    println!(
+        "{} of {} goals reached, {skipped} skipped; {} s",
+        lines.len() - missed - skipped,
+        lines.len(),
+        began.elapsed().as_secs()
+    );
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Says that a part of a benchmark that began then is done: the table comes at the end.
+pub(super) fn progress(name: &str, began: Instant) {
+    #[expect(clippy::print_stderr, reason = "progress of a developer's tool")]
+    {
+        eprintln!("{name:<24} {:>4} s", began.elapsed().as_secs());
     }
 }
 

@@ -25,11 +25,11 @@ mod tracer;
 mod workload;
 
 use anyhow::{Context, Result};
-use figure::{Line, Outcome};
+use figure::{Line, conclude, progress};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use table::{Table, median, quartiles};
+use table::{median, quartiles};
 use tracer::Setup;
 
 /// Options of `cargo xtask bench`.
@@ -232,28 +232,11 @@ fn record(args: &Record) -> Result<ExitCode> {
             (figure.measure)(&bench)
                 .unwrap_or_else(|error| vec![Line::broken(figure.name, format!("{error:#}"))]),
         );
-        // The table comes at the end.
-        #[expect(clippy::print_stderr, reason = "progress of a developer's tool")]
-        {
-            eprintln!("{:<10} {:>4} s", figure.name, started.elapsed().as_secs());
-        }
+        progress(figure.name, started);
     }
     println!("cargo xtask bench record{}", command_line(args));
     println!("{}\n", host());
-    let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
-    for line in &lines {
-        table.row(line.cells());
-    }
-    println!("{table}");
-    let missed = lines.iter().filter(|line| line.passes() == Some(false)).count();
-    let skipped = lines.iter().filter(|line| matches!(line.outcome, Outcome::Skipped(_))).count();
-    println!(
-        "{} of {} goals reached, {skipped} skipped; {} s",
-        lines.len() - missed - skipped,
-        lines.len(),
-        began.elapsed().as_secs()
-    );
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(conclude(&lines, began))
 }
 
 fn command_line(args: &Record) -> String {

@@ -4,9 +4,9 @@
 //! A command's growth is its time for ten million calls, less what it takes to start, over ten times that for a million: 1 is
 //! linear.
 
-use super::figure::{Goal, Line, Unit, list};
+use super::figure::{Goal, Line, Unit, conclude, list};
 use super::process;
-use super::table::{Table, median};
+use super::table::median;
 use super::tracer::{Setup, Tracer};
 use super::workload::{Loop, Work};
 use anyhow::{Context, Result};
@@ -105,6 +105,7 @@ struct Runs {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let began = std::time::Instant::now();
     let ctrace = match &args.ctrace {
         Some(path) => path.canonicalize().with_context(|| format!("looking for {}", path.display()))?,
         None => super::build()?,
@@ -132,14 +133,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     }
     println!("cargo xtask bench read{}", if args.quick { " --quick" } else { "" });
     println!("{}\n", super::host());
-    let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
-    for line in &lines {
-        table.row(line.cells());
-    }
-    println!("{table}");
-    let missed = lines.iter().filter(|line| line.passes() == Some(false)).count();
-    println!("{} of {} goals reached", lines.len() - missed, lines.len());
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(conclude(&lines, began))
 }
 
 fn given(ctrace: &Path, file: &Path) -> Result<Traces> {

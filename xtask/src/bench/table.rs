@@ -13,6 +13,14 @@ pub(super) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The value that so many percent of all are at most; 0 for none.
+pub(super) fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(place - 1).copied().unwrap_or(0.0)
+}
+
 /// The values that a quarter of all are below of, and above of.
 pub(super) fn quartiles(values: &[f64]) -> (f64, f64) {
     let mut sorted = values.to_vec();
@@ -79,6 +87,14 @@ mod tests {
     fn the_median_is_the_middle() {
         assert!((super::median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((super::median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_measured() {
+        let values: Vec<f64> = (1..=30).rev().map(f64::from).collect();
+        let at = |percent| super::percentile(&values, percent);
+        assert_eq!([50, 90, 99].map(|percent| at(percent) as u32), [15, 27, 30]);
+        assert!(super::percentile(&[], 50).abs() < 1e-9);
     }
 
     #[test]

@@ -13,8 +13,8 @@
 mod driver;
 mod tools;
 
-use super::figure::{Goal, Line, Unit};
-use super::table::{Table, median};
+use super::figure::{Goal, Line, Unit, conclude};
+use super::table::median;
 use anyhow::{Context, Result};
 use driver::Browser;
 use serde_json::{Value, json};
@@ -49,6 +49,7 @@ struct Opened {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let began = std::time::Instant::now();
     let dir = tempfile::tempdir().context("making a directory for pages")?;
     let report = match &args.report {
         Some(file) => file.canonicalize().with_context(|| format!("looking for {}", file.display()))?,
@@ -77,14 +78,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         line("interactive", 2_000.0, &ours, &empties, |opened| opened.ready),
         line("first contentful paint", 1_000.0, &ours, &empties, |opened| opened.painted),
     ];
-    let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
-    for line in &lines {
-        table.row(line.cells());
-    }
-    println!("{table}");
-    let missed = lines.iter().filter(|line| line.passes() == Some(false)).count();
-    println!("{} of {} goals reached", lines.len() - missed, lines.len());
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(conclude(&lines, began))
 }
 
 /// The median of a time, and of its ratios to that of the empty page in the same round.

@@ -1,9 +1,9 @@
 //! The red button of replays that press: how long it takes until they are frozen.
 
 use super::group::{Group, Limit, neighbours};
-use super::{Bench, PYTHON, progress};
+use super::{Bench, PYTHON};
 use crate::bench::button::{self, Kind, PROGRAM};
-use crate::bench::figure::Line;
+use crate::bench::figure::{Line, progress};
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 

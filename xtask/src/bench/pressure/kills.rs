@@ -1,8 +1,8 @@
 //! Replays that press and inject, killed at random moments.
 
 use super::group::{Group, Limit};
-use super::{Bench, PATIENCE, PYTHON, progress};
-use crate::bench::figure::{Goal, Line, Unit};
+use super::{Bench, PATIENCE, PYTHON};
+use crate::bench::figure::{Goal, Line, Unit, progress};
 use crate::bench::process::Owned;
 use anyhow::Result;
 use std::collections::BTreeSet;

@@ -8,9 +8,8 @@ mod series;
 mod situations;
 mod victims;
 
-use super::figure::{Line, Outcome};
+use super::figure::{Line, conclude};
 use super::process::Owned;
-use super::table::Table;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -98,19 +97,6 @@ impl Bench<'_> {
     }
 }
 
-/// The middle one of some values; of an even number the lower.
-fn median(values: &[f64]) -> f64 {
-    percentile(values, 50)
-}
-
-/// The value that so many percent of all are at most.
-fn percentile(values: &[f64], percent: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let place = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(place - 1).copied().unwrap_or(f64::NAN)
-}
-
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let ctrace = match &args.ctrace {
         Some(path) => path.canonicalize().with_context(|| format!("looking for {}", path.display()))?,
@@ -146,38 +132,5 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         args.aborts,
         super::host()
     );
-    let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
-    for line in &lines {
-        table.row(line.cells());
-    }
-    println!("{table}");
-    let missed = lines.iter().filter(|line| line.passes() == Some(false)).count();
-    let skipped = lines.iter().filter(|line| matches!(line.outcome, Outcome::Skipped(_))).count();
-    println!(
-        "{} of {} goals reached, {skipped} skipped; {} s",
-        lines.len() - missed - skipped,
-        lines.len(),
-        began.elapsed().as_secs()
-    );
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Tells how far it is: the table comes at the end.
-fn progress(name: &str, began: Instant) {
-    #[expect(clippy::print_stderr, reason = "progress of a developer's tool")]
-    {
-        eprintln!("{name:<24} {:>4} s", began.elapsed().as_secs());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_were_measured() {
-        let values: Vec<f64> = (1..=30).rev().map(f64::from).collect();
-        assert_eq!([50, 90, 99].map(|at| percentile(&values, at) as u32), [15, 27, 30]);
-        assert!(median(&[]).is_nan(), "nothing was measured");
-    }
+    Ok(conclude(&lines, began))
 }

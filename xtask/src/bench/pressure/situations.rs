@@ -2,8 +2,9 @@
 
 use super::group::{Disk, Group, Limit, Small, neighbours};
 use super::series::{Told, apart};
-use super::{Bench, PYTHON, median, progress};
-use crate::bench::figure::{Goal, Line, Unit};
+use super::{Bench, PYTHON};
+use crate::bench::figure::{Goal, Line, Unit, progress};
+use crate::bench::table::median;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -1,9 +1,10 @@
 //! Other programs of the host: how much they lose beside recorded pressure, and beside its replay.
 
-use super::{Bench, PATIENCE, PYTHON, median, percentile, progress};
-use crate::bench::figure::{Goal, Line, Unit};
+use super::{Bench, PATIENCE, PYTHON};
+use crate::bench::figure::{Goal, Line, Unit, progress};
 use crate::bench::process::{Awake, Owned};
 use crate::bench::replay::program::install;
+use crate::bench::table::{median, percentile};
 use anyhow::{Context, Result, ensure};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,14 +19,14 @@ const MOST_TAIL: f64 = 1.5;
 /// How long the pressure lasts, and a victim works beside it.
 const WORK: Duration = Duration::from_secs(4);
 
-/// Two processes that compute in bursts and hold memory, for six seconds.
+/// Two processes that compute in bursts of a fixed amount, and hold memory, for about six seconds.
 const STRESSOR: &str = "import os, time\n\
     child = os.fork()\n\
     held = []\n\
     for i in range(30):\n\
     \x20 held.append(b'x' * (1 << 20))\n\
-    \x20 end = time.monotonic() + 0.13\n\
-    \x20 while time.monotonic() < end: sum(range(20000)); os.stat('/')\n\
+    \x20 end = time.thread_time() + 0.13\n\
+    \x20 while time.thread_time() < end: sum(range(20000)); os.stat('/')\n\
     \x20 time.sleep(0.07)\n\
     if child: os.waitpid(child, 0)\n";
 
@@ -109,9 +110,14 @@ fn beside(kind: &Kind, bench: &Bench<'_>, trace: &Path) -> Result<(f64, Vec<Line
     }
     let rate = |of: &[Work]| median(&of.iter().map(|work| work.rate).collect::<Vec<_>>());
     let tail = |of: &[Work]| median(&of.iter().map(|work| work.p99_ms).collect::<Vec<_>>());
-    let loss = |of: &[Work]| 1.0 - rate(of) / rate(&alone);
-    let (lost, lost_again) = (loss(&recorded), loss(&replayed));
-    let apart = (lost - lost_again).abs();
+    // Within a round: the machine's speed differs from one to the next.
+    let losses = |of: &[Work]| -> Vec<f64> {
+        of.iter().zip(&alone).map(|(beside, alone)| 1.0 - beside.rate / alone.rate).collect()
+    };
+    let (lost, lost_again) = (losses(&recorded), losses(&replayed));
+    let rounds: Vec<f64> = lost.iter().zip(&lost_again).map(|(one, other)| one - other).collect();
+    let apart = median(&rounds).abs();
+    let (lost, lost_again) = (median(&lost), median(&lost_again));
     let factor = tail(&replayed) / tail(&recorded);
     let name = format!("victim {}: losses apart", kind.name);
     let lines = vec![
@@ -165,10 +171,16 @@ fn server(command: &mut Command, port: u16) -> Result<Owned> {
     Ok(child)
 }
 
-/// Sends a request again and again over one connection; an answer ends with these bytes.
-fn ask(server: Owned, port: u16, request: &'static [u8], end: &'static [u8]) -> Victim {
-    Box::new(move || {
-        let _running = &server;
+/// A request, and the bytes with which its answer ends.
+#[derive(Clone, Copy)]
+struct Question {
+    request: &'static [u8],
+    end: &'static [u8],
+}
+
+impl Question {
+    /// Asks again and again over one connection. Returns how long each answer took, ms.
+    fn ask(self, port: u16) -> Result<Vec<f64>> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -176,31 +188,45 @@ fn ask(server: Owned, port: u16, request: &'static [u8], end: &'static [u8]) -> 
         let (mut buffer, mut answer) = ([0; 4096], Vec::new());
         while began.elapsed() < WORK {
             let sent = Instant::now();
-            stream.write_all(request)?;
+            stream.write_all(self.request)?;
             answer.clear();
-            while !answer.ends_with(end) {
+            while !answer.ends_with(self.end) {
                 let n = stream.read(&mut buffer)?;
                 ensure!(n > 0, "the server closed the connection");
                 answer.extend_from_slice(&buffer[..n]);
             }
             took.push(sent.elapsed().as_secs_f64() * 1e3);
         }
-        Work::of(&took, began.elapsed())
-    })
+        Ok(took)
+    }
+
+    /// Several clients: with one, the CPUs on which both ends happen to be decide how fast it is.
+    fn of_clients(self, server: Owned, port: u16) -> Victim {
+        const CLIENTS: usize = 8;
+        Box::new(move || {
+            let _running = &server;
+            let clients: Vec<_> = (0..CLIENTS).map(|_| std::thread::spawn(move || self.ask(port))).collect();
+            let mut took = Vec::new();
+            for client in clients {
+                took.extend(client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??);
+            }
+            Work::of(&took, WORK)
+        })
+    }
 }
 
 fn redis(dir: &Path) -> Result<Victim> {
     let port = free_port()?;
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(dir);
-    Ok(ask(server(&mut command, port)?, port, b"PING\r\n", b"\r\n"))
+    Ok(Question { request: b"PING\r\n", end: b"\r\n" }.of_clients(server(&mut command, port)?, port))
 }
 
 fn memcached(_: &Path) -> Result<Victim> {
     let port = free_port()?;
     let mut command = Command::new("memcached");
     command.args(["-u", "nobody", "-l", "127.0.0.1", "-t", "1", "-p", &port.to_string()]);
-    Ok(ask(server(&mut command, port)?, port, b"get k\r\n", b"END\r\n"))
+    Ok(Question { request: b"get k\r\n", end: b"END\r\n" }.of_clients(server(&mut command, port)?, port))
 }
 
 fn nginx(dir: &Path) -> Result<Victim> {
@@ -218,7 +244,8 @@ fn nginx(dir: &Path) -> Result<Victim> {
     let mut command = Command::new("/usr/sbin/nginx");
     command.arg("-p").arg(dir).arg("-e").arg(dir.join("errors")).arg("-c").arg(&file);
     let request = b"GET / HTTP/1.1\r\nHost: victim\r\n\r\n";
-    Ok(ask(server(&mut command, port)?, port, request, b"answered-with-this"))
+    let question = Question { request, end: b"answered-with-this" };
+    Ok(question.of_clients(server(&mut command, port)?, port))
 }
 
 /// Runs a program that prints how long each of its operations took, ms, by lines.
@@ -303,7 +330,7 @@ fn postgres(dir: &Path) -> Result<Victim> {
     let log = dir.join("log");
     let prefix = log.to_str().context("a path that is text")?.to_owned();
     let args =
-        ["-h", "127.0.0.1", "-p", &port, "-S", "-n", "-c", "1", "-T", "4", "-l", "--log-prefix", &prefix];
+        ["-h", "127.0.0.1", "-p", &port, "-S", "-n", "-c", "4", "-T", "4", "-l", "--log-prefix", &prefix];
     let mut bench = run("pgbench", &args);
     bench.arg("postgres").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let words: Vec<_> = bench.get_args().map(std::ffi::OsStr::to_owned).collect();

@@ -1,7 +1,7 @@
 //! `cargo xtask bench faults`: real programs, each recorded once and replayed with faults: whether the calls that `plan check`
 //! predicts are those that fail, whether the rest is as recorded, and the cost for calls that no rule is about.
 
-use super::super::figure::{Goal, Line, Unit};
+use super::super::figure::{Goal, Line, Unit, conclude, progress};
 use super::super::process::{Owned, missing};
 use super::super::table::{Cell, Table, median};
 use super::PORTS;
@@ -149,21 +149,7 @@ pub(in crate::bench) fn run(args: &Args) -> Result<ExitCode> {
         super::super::host()
     );
     println!("{}", table(&tried));
-    let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
-    for line in &lines {
-        table.row(line.cells());
-    }
-    println!("{table}");
-    let missed = lines.iter().filter(|line| line.passes() == Some(false)).count();
-    println!("{} of {} goals reached; {} s", lines.len() - missed, lines.len(), began.elapsed().as_secs());
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn progress(name: &str, began: Instant) {
-    #[expect(clippy::print_stderr, reason = "progress of a developer's tool")]
-    {
-        eprintln!("{name:<20} {:>4} s", began.elapsed().as_secs());
-    }
+    Ok(conclude(&lines, began))
 }
 
 /// Runs ctrace for one JSON object.

@@ -12,7 +12,7 @@ mod memory;
 pub(super) mod program;
 mod summary;
 
-use super::figure::Line;
+use super::figure::{self, Line};
 use super::table::{Cell, Table, median};
 use anyhow::{Context, Result};
 use corpus::Program;
@@ -245,11 +245,7 @@ fn report(args: &Args, all: &[Judged], memory: Vec<Line>) -> ExitCode {
     } else {
         println!("{}\n{}", super::host(), programs(all));
         println!("{}", failures(all));
-        let mut table = Table::new(&["", "figure", "measured", "goal", "in the same run"], &[0, 1, 4]);
-        for line in &lines {
-            table.row(line.cells());
-        }
-        println!("{table}");
+        println!("{}", figure::table(&lines));
     }
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
