@@ -250,7 +250,7 @@ pub struct ResourceDistance {
     pub error: f64,
     /// The difference of the peaks, of the recorded one.
     pub peak_error: f64,
-    /// As `error`, when each run may be ahead of the other for a while (dynamic time warping). `None`: too different in length.
+    /// As `error`, when each run may be ahead of the other for a while (dynamic time warping). `None`: nothing was recorded.
     pub warped_error: Option<f64>,
     /// The recorded peak: ns in a bin, bytes, or descriptors.
     pub recorded_peak: f64,

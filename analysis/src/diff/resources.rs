@@ -95,27 +95,26 @@ fn distance(levels: Both<&[f64]>) -> Option<Distance> {
 }
 
 /// The same when each run may be ahead of the other for a while (dynamic time warping): all differences along the best
-/// pairing of bins in order, of what was recorded.
+/// pairing of bins in order, of what was recorded. As in [`distance`], a run that is over has nothing of it, so that this
+/// is never more than that.
 fn warped(levels: Both<&[f64]>) -> Option<f64> {
     /// Bins that one run may be ahead at most.
     const AHEAD: usize = 20;
-    let (recorded, other) = (levels.recorded, levels.other);
-    let sum: f64 = recorded.iter().sum();
-    let ahead = AHEAD.max(recorded.len().abs_diff(other.len()));
-    if sum <= 0.0 || other.is_empty() || ahead > 10 * AHEAD {
-        return None;
-    }
+    let bins = levels.recorded.len().max(levels.other.len());
+    let at = |of: &[f64], i: usize| of.get(i).copied().unwrap_or(0.0);
+    let sum: f64 = levels.recorded.iter().sum();
     // The least differences of the bins before, of one row.
-    let mut row = vec![f64::INFINITY; other.len() + 1];
+    let mut row = vec![f64::INFINITY; bins + 1];
     row[0] = 0.0;
-    for (i, x) in recorded.iter().enumerate() {
-        let mut next = vec![f64::INFINITY; other.len() + 1];
-        for j in i.saturating_sub(ahead)..(i + ahead + 1).min(other.len()) {
-            next[j + 1] = (x - other[j]).abs() + row[j].min(row[j + 1]).min(next[j]);
+    for i in 0..bins {
+        let mut next = vec![f64::INFINITY; bins + 1];
+        for j in i.saturating_sub(AHEAD)..(i + AHEAD + 1).min(bins) {
+            let differs = (at(levels.recorded, i) - at(levels.other, j)).abs();
+            next[j + 1] = differs + row[j].min(row[j + 1]).min(next[j]);
         }
         row = next;
     }
-    row.last().filter(|apart| apart.is_finite()).map(|apart| apart / sum)
+    row.last().filter(|_| sum > 0.0).map(|apart| apart / sum)
 }
 
 /// The levels of a run from the least to the highest, as many as the recording has. When a collector gives memory back is
@@ -257,7 +256,9 @@ mod tests {
         assert_eq!(apart(&recorded, &later).map(|d| d.0), Some(2.0));
         assert_eq!(of(&[4.0, 4.0], &[3.0, 3.0]), Some(0.25));
         assert_eq!(of(&[0.0], &[1.0]), None);
-        assert_eq!(of(&[1.0], &[]), None);
+        assert_eq!(of(&[1.0], &[]), Some(1.0));
+        // What the other run has after the end of the recording counts, as it does without warping.
+        assert_eq!(of(&[2.0, 2.0], &[2.0, 2.0, 1.0]), Some(0.25));
     }
 
     #[test]
