@@ -247,3 +247,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn levels_that_no_replay_presses_to_are_refused_with_the_reason() {
+    let why = |levels: &str| {
+        let text = format!("version: ctrace.faults/v1\nfaults:\n- pressure: {{{levels}}}\n");
+        Plan::of_document(&text).unwrap().others[0].why
+    };
+    for refused in [
+        "disk: recorded",
+        "disk: {fsync: 400ms}",
+        "disk: {full: 99%}",
+        "cpu: {quota: 0.5}",
+        "fds: 64",
+        "pids: 100",
+    ] {
+        assert!(why(refused).is_some(), "{refused}");
+        // Beside a level that can be pressed to, too.
+        assert!(
+            refused.starts_with("cpu") || why(&format!("cpu: recorded, {refused}")).is_some(),
+            "{refused}"
+        );
+    }
+    for done in ["cpu: recorded", "memory: recorded", "cpu: {throttled: 60%}", "memory: {target: 64MiB}"] {
+        assert_eq!(why(done), None, "{done}");
+    }
+}

@@ -170,6 +170,7 @@ pub(crate) fn replay_recorded_and_judged(
         _ => with_levels(pressure.only(options.pressure), options, plan.recorded_ns)?,
     };
     let (is_pressed, pressure_lines) = (!pressure.is_none(), pressure.lines());
+    let left_out = pressure.notes.clone();
     let conditions = Conditions::new(&options.abort_on);
     let run_options = RunOptions {
         limits: Limits::resolve(&need, &Free::now(), &options.limits, options.speed),
@@ -215,6 +216,7 @@ pub(crate) fn replay_recorded_and_judged(
     };
     let (running, mut outcome, ended_ns) = observed.map_err(failure::of_replay)?;
     outcome.leftovers = running.finish();
+    outcome.pressed.notes.extend(left_out);
     if let Some(aborted) = &mut aborted {
         aborted.is_gone(ended_ns);
     }

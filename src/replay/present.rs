@@ -130,8 +130,9 @@ pub(crate) fn describe(performed: &Performed, out: &mut Output) {
         let (target, reached) = (figure(effect, effect.target), figure(effect, effect.reached));
         row("pressure", format!("{} {reached} of {target}, {error} ({})", effect.kind, effect.lane));
     }
-    for note in &outcome.pressed.notes {
-        row("", note.clone());
+    for (index, note) in outcome.pressed.notes.iter().enumerate() {
+        let is_first = index == 0 && outcome.pressed.effects.is_empty();
+        row(if is_first { "pressure" } else { "" }, note.clone());
     }
     if !outcome.forced.is_empty() {
         row("forced", format!("{}: {}", units::plural(sum(&outcome.forced), "end"), list(&outcome.forced)));

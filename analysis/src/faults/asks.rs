@@ -179,7 +179,7 @@ impl Levels {
     /// Why a replay cannot press to them.
     fn why(&self) -> Option<&'static str> {
         match self {
-            Self { disk: Some(Disk::Level { .. }), .. } => Some(
+            Self { disk: Some(_), .. } => Some(
                 "a replay's files are in memory: no disk of it can be made slow or full; inject ENOSPC, or delays, into write and fsync",
             ),
             Self { cpu: Some(Cpu::Quota(_)), .. } => Some(

@@ -4,6 +4,7 @@ use super::load::Collected;
 use super::throttle::{Activity, Period, Throttle};
 use super::{BIN_NS, BINS_MAX, CPUS_MAX, Counted, Memory, Pressure};
 use ctrace_analysis::busy::Bins;
+use ctrace_format::syscalls::{Call, On};
 use ctrace_format::{Event, Metric, Resource, Syscall};
 
 /// The scope as a whole.
@@ -43,6 +44,8 @@ pub(crate) struct Gather {
     limit_bytes: Option<u64>,
     pids: Option<u64>,
     oom_kills: (Option<u64>, u64),
+    /// Time in calls that wait for a disk, ns.
+    disk_ns: u64,
     later: bool,
 }
 
@@ -93,6 +96,9 @@ impl Gather {
 
     /// A call.
     fn call(&mut self, call: &Syscall) {
+        if Call::of(call.sysno).row().waits == Some(On::Disk) {
+            self.disk_ns = self.disk_ns.saturating_add(call.duration_ns);
+        }
         if call.wait_cpu_ns > 0
             && let Some(activity) = &mut self.activity
         {
@@ -119,6 +125,13 @@ impl Gather {
         if self.later {
             notes.push("pressure after the first hour of the recording is not replayed".to_owned());
         }
+        // Less than a bin in all is no pressure.
+        if self.disk_ns >= BIN_NS {
+            notes.push(format!(
+                "{:.1} s in fsync and calls like it are not replayed: the files of a replay are in memory",
+                self.disk_ns as f64 / 1e9
+            ));
+        }
         let mut throttled = Bins::default();
         for span in cpu.iter().flat_map(|cpu| &cpu.spans) {
             throttled.spread(span.begin_ns, span.end_ns, span.throttled_ns());
@@ -128,7 +141,6 @@ impl Gather {
             load: self.load.finish(&throttled),
             memory,
             pids: self.pids,
-
             oom_kills: self.oom_kills.1,
             notes,
         }
@@ -138,6 +150,7 @@ impl Gather {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ctrace_format::{Abi, SyscallFlags, TaskId, syscalls};
 
     const MS: u64 = 1_000_000;
 
@@ -186,6 +199,31 @@ mod tests {
         assert_eq!((memory.peak_bytes, memory.limit_bytes), (40, Some(77)));
         let memory = samples(&[(0, Metric::RssBytes, 10), (0, Metric::MemoryAnonBytes, 20)]).memory.unwrap();
         assert_eq!((memory.counted, memory.bins), (Counted::Anonymous, vec![20]));
+    }
+
+    #[test]
+    fn waits_for_a_disk_are_said_not_to_be_replayed() {
+        let notes = |duration_ns: u64| {
+            let mut gather = Gather::default();
+            gather.call(&Syscall {
+                t_ns: 0,
+                duration_ns,
+                task: TaskId(0),
+                sysno: syscalls::number(Abi::X86_64, "fsync").unwrap(),
+                ret: 0,
+                flags: SyscallFlags::default(),
+                args: [0; 6],
+                args_mask: 0,
+                object: None,
+                details: Vec::new(),
+                wait_cpu_ns: 0,
+                blocked_ns: 0,
+            });
+            gather.finish(2).notes
+        };
+        assert!(notes(BIN_NS - 1).is_empty());
+        let said = notes(25 * BIN_NS);
+        assert!(said[0].starts_with("2.5 s in fsync and calls like it are not replayed"), "{said:?}");
     }
 
     #[test]

@@ -94,6 +94,9 @@ impl Pressure {
         self.load = self.load.filter(|load| !load.is_none());
         self.memory = self.memory.filter(|_| has(Kind::Memory));
         self.pids = self.pids.filter(|_| has(Kind::Pids));
+        if selection == Selection::NONE {
+            self.notes.clear();
+        }
         self
     }
 
