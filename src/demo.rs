@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Where to leave the traces [default: a new directory in the directory for temporary files]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// What goes wrong: payment-refuses, payment-slow, disk-full, fd-leak; with --plan also cpu-throttled,
+    /// The incident: payment-refuses, payment-slow, disk-full, fd-leak; with --plan also cpu-throttled,
     /// memory-limit
     #[arg(long, value_name = "NAME", default_value = "payment-refuses")]
     incident: Happening,

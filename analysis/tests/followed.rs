@@ -1,4 +1,4 @@
-//! What follows from calls that fail: ends of pipes, contents of files, names, and children.
+//! Consequences of calls that fail: ends of pipes, contents of files, names, and children.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 /// Tasks whose next call is delayed.
 const MOST: usize = 65_536;
 
-/// What a fault plan adds to a call, ns.
+/// The delays that a fault plan adds to a call, ns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Added {
     pub(crate) before_ns: u64,
@@ -55,13 +55,13 @@ impl Delays {
         due.added.after_ns = due.added.after_ns.saturating_add(fault.exit_ns);
     }
 
-    /// What is added to a call, which comes now.
+    /// Takes the delays of a call that comes now.
     pub(super) fn of(&mut self, call: &Syscall) -> Added {
         if self.due.is_empty() {
             return Added::default();
         }
         match self.due.remove(&call.task).filter(|due| due.sysno == call.sysno) {
-            // What was asked for; as much as there was time for, should the engine not have waited so long.
+            // The plan asked for so much; the engine waited no longer than there was time for.
             Some(due) => {
                 let room_ns = call.t_ns.saturating_sub(due.t_ns);
                 Added { before_ns: due.added.before_ns.min(room_ns), ..due.added }

@@ -672,7 +672,7 @@ pub(crate) struct Seen<'a> {
     /// Its times, as the file keeps them.
     pub(crate) t_ns: u64,
     pub(crate) duration_ns: u64,
-    /// What a fault plan added to it, which is in its times.
+    /// The delay that a fault plan added to it; its times include that.
     pub(crate) added: injected::Added,
     pub(crate) call: ctrace_format::syscalls::Call,
     pub(crate) actor: people::Actor,

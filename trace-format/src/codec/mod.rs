@@ -82,7 +82,7 @@ mod shape {
     pub(super) const NEGATIVE: u8 = 1 << 3;
 }
 
-/// What decides the shape of an injection.
+/// Bits that decide the shape of an injection.
 mod does {
     pub(super) const RESULT: u8 = 1;
     pub(super) const AFTER: u8 = 1 << 1;

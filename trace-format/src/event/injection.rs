@@ -7,7 +7,7 @@ use super::{StrId, Sysno, TaskId};
 pub struct Injection {
     /// When.
     pub t_ns: u64,
-    /// Whose call.
+    /// The task that makes the call.
     pub task: TaskId,
     /// The rule: its index in the plan, from 0 on.
     pub rule: u32,
@@ -17,11 +17,11 @@ pub struct Injection {
     pub sysno: Sysno,
     /// Its number, from 1 on, among those that the rule counts together.
     pub nth: u64,
-    /// What is done to it.
+    /// The change to the call.
     pub fault: Fault,
 }
 
-/// What a fault does to a call. All that is there is done.
+/// The effects of a fault on a call. Every one that is present takes place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fault {
     /// It gets this result: −errno, or a value.
@@ -38,7 +38,7 @@ pub struct Fault {
     pub exit_ns: u64,
 }
 
-/// What a replay tells its recorder when a rule hits: the five arguments of a call that the sandbox's filter answers.
+/// A note of the replay to its recorder that a rule hits: the five arguments of a call that the sandbox's filter answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InjectionNote {
     /// As [`Injection::rule`].
@@ -71,7 +71,7 @@ impl InjectionNote {
         [u64::from(self.rule) | u64::from(self.nr) << 32, self.nth, done, enter_ns, exit_ns]
     }
 
-    /// What arguments say.
+    /// The note that these arguments make.
     pub fn of_arguments(args: [u64; 5]) -> Self {
         let [which, nth, done, enter_ns, exit_ns] = args;
         let part = (done >> PART_AT & PART_BITS) as u32;

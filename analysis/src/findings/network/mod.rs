@@ -293,7 +293,7 @@ impl Network {
         let key = (seen.actor.role, place);
         match family {
             Family::Send if seen.s.ret > 0 => {
-                // What was added after it, its sender waits for the answer.
+                // The sender waits for the answer during a delay that was added after the call.
                 (flow.sent_ns, flow.timed_out) = (Some(end_ns.saturating_sub(seen.added.after_ns)), false);
                 flow.is_delayed = seen.added.after_ns > 0;
                 let asked = self.asking.entry(tid).or_default();
