@@ -25,12 +25,14 @@ use ctrace_analysis::faults::Levels;
 use ctrace_analysis::{Gates, Profile, Report, Trigger, Verdict, diff_replay, judge_journal};
 use ctrace_format::{Taken, Trace};
 use ctrace_recorder::{Ended as RecordEnded, Recording};
+use ctrace_replayer::plan::need::Need;
 use ctrace_replayer::plan::{CompileOptions, Plan, PlanSummary};
-use ctrace_replayer::pressure::{Bases, Level, Pressure, Selection};
+use ctrace_replayer::pressure::{Bases, Level, Pressure, Selection, least_memory_limit};
 use ctrace_replayer::{
-    Description, Flags, Free, Hit, Inputs, Limits, Outcome, Pace, Pressed, Replay, ReplayError, RunOptions,
-    Running,
+    Description, Flags, Free, Hit, Inputs, Limits, Outcome, Pace, Pressed, Replay, ReplayError, Resource,
+    RunOptions, Running,
 };
+use ctrace_report::text::units;
 pub(crate) use failure::refusal;
 pub(crate) use observer::{Interrupt, Note, Observer, Stage};
 pub(crate) use recording::{identity, replaces_replays_of};
@@ -160,14 +162,18 @@ pub(crate) fn replay_recorded_and_judged(
     let Plan { program, environment, peers, need, pressure, summary: plan } =
         compile(path, trace, options.max_program, options.edits())?;
     observer.begins(Stage::Building);
+    let level = options.levels().map(|levels| level(levels, &pressure, plan.recorded_ns)).transpose()?;
     let pressure = match options.pace {
         // It knows no moments.
-        Pace::Afap if options.levels().is_some() => {
+        Pace::Afap if level.is_some() => {
             let what = "a replay as fast as possible has no time in which a plan's pressure could be";
             return Err(Failure::say(Exit::Usage, what).fix("leave out --mode afap"));
         }
         Pace::Afap => Pressure::default(),
-        _ => with_levels(pressure.only(options.pressure), options, plan.recorded_ns)?,
+        _ => {
+            let recorded = pressure.only(options.pressure);
+            level.iter().fold(recorded, |recorded, level| recorded.with(level, cpus()))
+        }
     };
     let (is_pressed, pressure_lines) = (!pressure.is_none(), pressure.lines());
     let left_out = pressure.notes.clone();
@@ -179,6 +185,7 @@ pub(crate) fn replay_recorded_and_judged(
         signs_of_life: conditions.are_about_silence(),
         ..RunOptions::default()
     };
+    check_memory(level.as_ref(), &need, &run_options.limits)?;
     let inputs = Inputs { program, environment: &environment, peers: &peers, need, pressure };
     let running = Replay::start(inputs, &run_options).map_err(failure::of_replay)?;
     let recording = recording::start(trace, &plan, &running, options, &conditions, observer)?;
@@ -333,11 +340,30 @@ fn judge_hits(hits: &[Hit], report: &mut Report) {
     report.reasons.splice(0..0, hits.iter().map(Hit::with_fix));
 }
 
-/// Pressure with the levels that a plan asks for.
-fn with_levels(pressure: Pressure, options: &Options, length_ns: u64) -> Result<Pressure, Failure> {
-    let Some(levels) = options.levels() else { return Ok(pressure) };
-    let level = level(levels, &pressure, length_ns)?;
-    Ok(pressure.with(&level, cpus()))
+/// Whether there is room for the memory that a plan asks for.
+fn check_memory(levels: Option<&Level>, need: &Need, limits: &Limits) -> Result<(), Failure> {
+    let Some(Level { memory_bytes, limit_bytes, .. }) = levels else { return Ok(()) };
+    let most = limits.memory.limit;
+    if let Some(target) = memory_bytes.filter(|target| *target > most) {
+        let what = format!(
+            "the plan asks for {} of memory, and the replay may have {}",
+            units::bytes(target),
+            units::bytes(most)
+        );
+        return Err(
+            Failure::say(Exit::Usage, what).fix(format!("allow it: {}", Resource::Memory.flag(target)))
+        );
+    }
+    let least = least_memory_limit(need);
+    if let Some(limit) = limit_bytes.filter(|limit| *limit < least) {
+        let what = format!(
+            "the plan limits memory to {}, and the replay itself needs {}",
+            units::bytes(limit),
+            units::bytes(least)
+        );
+        return Err(Failure::say(Exit::Inconclusive, what).fix("raise the limit of the plan"));
+    }
+    Ok(())
 }
 
 /// The levels of a plan on top of a recording of this length with this pressure.
@@ -380,7 +406,7 @@ pub(crate) fn sum(map: &BTreeMap<String, u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ctrace_replayer::{Limit, Resource, Source};
+    use ctrace_replayer::{Limit, Source};
 
     fn hit(ended: bool) -> Hit {
         let limit = Limit { limit: 10, source: Source::Flag };

@@ -252,3 +252,27 @@ fn a_kind_that_there_is_not_is_refused() {
     let ran = ran.expect(2);
     assert!(ran.stderr.contains("recorded, off, cpu, contention, memory, pids"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_plan_for_whose_memory_there_is_no_room_is_refused() {
+    if !can_record() {
+        return;
+    }
+    let _host = shared();
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("x.ctr");
+    run(["record", "-o", trace.to_str().unwrap(), "--", "true"]).expect(0);
+    let plan = dir.path().join("plan.yaml");
+    for (memory, code, said) in [
+        ("{target: 64GiB}", 2, "--max-memory 65536M"),
+        ("{limit: 1KiB}", 3, "raise the limit of the plan"),
+        ("{target: 90% of limit}", 3, "no memory limit to take a share of"),
+    ] {
+        let text = format!("version: ctrace.faults/v1\nfaults:\n- pressure: {{memory: {memory}}}\n");
+        fs::write(&plan, text).unwrap();
+        let refused = run(["replay", trace.to_str().unwrap(), "--plan", plan.to_str().unwrap()]).expect(code);
+        assert!(refused.stderr.contains(said), "{memory}: {}", refused.stderr);
+        assert!(!dir.path().join("x.replay.ctr").exists(), "{memory}");
+    }
+    assert!(left().is_empty(), "{:?}", left());
+}

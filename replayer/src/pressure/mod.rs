@@ -13,6 +13,7 @@ pub use load::{Demand, Load};
 pub use selection::{Kind, Selection, UnknownKind};
 pub use throttle::{Period, Span, Throttle};
 
+use crate::plan::need::Need;
 use ctrace_format::Event;
 use serde::Serialize;
 
@@ -24,6 +25,14 @@ pub const BINS_MAX: usize = 36_000;
 pub const CPUS_MAX: u32 = 16;
 /// A quota that lets a group run without end, as a number of CPUs.
 pub(crate) const OPEN_CPUS: u64 = 1024;
+
+/// Memory that a replay needs beside its workload's, when the workload's is bounded.
+const ROOM_BYTES: u64 = 32 << 20;
+
+/// The least limit on memory that a replay with this need can have, bytes.
+pub fn least_memory_limit(need: &Need) -> u64 {
+    need.memory_bytes.saturating_add(ROOM_BYTES)
+}
 
 /// The memory that a series counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

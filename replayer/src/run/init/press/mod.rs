@@ -12,7 +12,7 @@ use super::super::control::Control;
 use super::super::pressed::{Effect, Helpers, Pressed};
 use super::threads::Threads;
 use super::{Setup, exit};
-use crate::pressure::{CPUS_MAX, Demand, Pressure};
+use crate::pressure::{CPUS_MAX, Demand, Pressure, least_memory_limit};
 use crate::sandbox::cgroup::Controls;
 use board::{Board, Page, Score};
 use conductor::Conductor;
@@ -21,9 +21,6 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-
-/// Memory that a replay needs beside its workload's, when the workload's is bounded.
-const ROOM_BYTES: u64 = 32 << 20;
 
 /// An effect that is compared with the recorded one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +217,7 @@ fn bound(pressure: &Pressure, setup: &Setup, controls: &Controls, problems: &mut
     let mut memory_limit = None;
     if let Some(limit) = pressure.memory.as_ref().and_then(|memory| memory.limit_bytes) {
         // The memory that the replay needs itself has to fit.
-        let least = setup.need.memory_bytes.saturating_add(ROOM_BYTES);
+        let least = least_memory_limit(&setup.need);
         let most = setup.options.limits.memory.limit;
         let bytes = limit.max(least);
         if limit < least {
