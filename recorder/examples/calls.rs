@@ -191,7 +191,9 @@ fn kill() {
         // SAFETY: no preconditions.
         unsafe { libc::pause() };
     }
-    std::thread::sleep(Duration::from_millis(100));
+    while !sleeps(pid) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let mut status = 0;
     // SAFETY: a child of this process.
     unsafe {
@@ -199,6 +201,12 @@ fn kill() {
         libc::waitpid(pid, &raw mut status, 0);
     }
     assert_eq!(status, 9);
+}
+
+/// Whether process `pid` sleeps until something wakes it (state S of `proc_pid_stat(5)`).
+fn sleeps(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process exists");
+    stat.rsplit_once(')').expect("a name in parentheses").1.starts_with(" S")
 }
 
 /// A thread that is not the leader executes /bin/true while the leader sleeps.
