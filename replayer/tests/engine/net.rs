@@ -134,6 +134,46 @@ fn an_accept_that_waits_takes_its_own_number_and_leaves_the_lower_ones() {
     assert!(outcome.forced.is_empty(), "{outcome:#?}");
 }
 
+/// One thread waits for a number that the other's second descriptor has, and the other way round.
+#[test]
+fn descriptors_that_lie_where_each_others_belong_get_to_their_numbers() {
+    let mut script = Script::new();
+    let (other, closer) = (script.task(0, 1002, Some(0)), script.task(0, 1003, Some(0)));
+    for number in 3..8 {
+        script.push(0, returns(libc::SYS_eventfd2, number));
+    }
+    let shares = |step: Step| step.with(flags::SHARES_NUMBERS);
+    for number in [3, 4] {
+        script.push(0, returns(libc::SYS_close, 0).imm(0, number));
+    }
+    let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
+    for thread in [other, closer] {
+        let clone = Step { kind: Kind::Clone as u8, ..call(libc::SYS_clone) }
+            .imm(0, (shared | libc::CLONE_THREAD | libc::CLONE_SYSVSEM) as u64)
+            .aux(u64::from(thread))
+            .expect(Expect::Pid, i64::from(thread));
+        script.push(0, clone);
+    }
+    let pipe = |first, second| {
+        let pipe = returns(libc::SYS_pipe2, 0).arg(0, Sel::Out, 8);
+        shares(pipe.post(Post::Fds, fds_operand(first, second, 0, false)))
+    };
+    // It gets 3 and 4, and waits for 7.
+    let one = script.push(0, pipe(7, 20));
+    let mut close = shares(returns(libc::SYS_close, 0).imm(0, 7));
+    close.think_sleep_ns = 30_000_000;
+    let closed = script.push_after(closer, close, &[Wait::entered(0, one)]);
+    // It gets 7 before the other looks again.
+    let two = script.push_after(other, pipe(4, 21), &[Wait::completed(closer, closed)]);
+    for thread in [other, closer] {
+        script.push(thread, Step::of(Kind::Park));
+    }
+    script.push_after(0, returns(libc::SYS_close, 0).imm(0, 20), &[Wait::completed(other, two)]);
+    script.exit(0);
+    let Some(outcome) = all_as_expected(script, 14) else { return };
+    assert!(outcome.forced.is_empty(), "{outcome:#?}");
+}
+
 #[test]
 fn accepts_that_never_return_hold_numbers_that_nobody_gets() {
     let mut script = Script::new();

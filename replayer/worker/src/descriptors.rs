@@ -107,59 +107,70 @@ pub fn renumber_all(task: &Task, index: u32, step: &Step, from: &mut [i64], to: 
             count(&task.slot.counters.engine_calls, 2);
         }
     }
+    // All of them are out of the way before one is waited for: who holds what is waited for may wait for one of these.
+    for (from, to) in from.iter_mut().zip(to) {
+        if !place(task, *from, *to, cloexec) {
+            *from = park(task, *from);
+        } else {
+            *from = i64::from(*to);
+        }
+    }
     for (from, to) in from.iter().zip(to) {
-        renumber(task, index, step, *from, *to, cloexec);
+        await_place(task, index, step, *from, *to, cloexec);
     }
 }
 
-/// Moves `from` to `to`. Another thread may still hold `to`: a descriptor of its own that is on its way to its number,
-/// or one that it closed a moment earlier in the recording. So `to` is never overwritten while that may pass: the
-/// kernel is asked for the lowest free number from `to` on, until that is `to`.
+/// Moves `from` to `to`, however long that takes.
 pub fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexec: bool) {
-    let wanted = i64::from(to);
-    if from == wanted {
-        return;
+    renumber_all(task, index, step, &mut [from], &[to], cloexec);
+}
+
+/// Moves `from` to `to` if that is free. The kernel is asked for the lowest free number from `to` on: `to` is never
+/// overwritten.
+fn place(task: &Task, from: i64, to: u32, cloexec: bool) -> bool {
+    if from == i64::from(to) {
+        return true;
     }
-    let mut calls = 4_u64;
     let dup = if cloexec { F_DUPFD_CLOEXEC } else { F_DUPFD };
-    // Mostly it is free.
     let got = marked(nr::FCNTL, [from as u64, dup, u64::from(to), 0, 0]);
+    let is_placed = got == i64::from(to);
     if got >= 0 {
-        let gone = if got == wanted { from } else { got };
+        let gone = if is_placed { from } else { got };
         let _ = marked(nr::CLOSE, [gone as u64, 0, 0, 0, 0]);
     }
-    if got == wanted {
-        count(&task.slot.counters.engine_calls, 2);
-        return;
-    }
-    // Out of the way first: `from` may be the number that another thread waits for.
+    count(&task.slot.counters.engine_calls, 2);
+    is_placed
+}
+
+/// Moves a descriptor out of the way: its number may be the one that another thread waits for. Where the limit on descriptors
+/// is low, it stays. Returns its number.
+fn park(task: &Task, from: i64) -> i64 {
     let parked = marked(nr::FCNTL, [from as u64, F_DUPFD_CLOEXEC, PARKED, 0, 0]);
-    let held = if parked >= 0 {
-        let _ = marked(nr::CLOSE, [from as u64, 0, 0, 0, 0]);
-        parked
-    } else {
-        // A low descriptor limit: it stays where it is.
-        from
-    };
-    if held == wanted {
-        // Out of the way was where it belongs.
-        if !cloexec {
+    count(&task.slot.counters.engine_calls, 1);
+    if parked < 0 {
+        return from;
+    }
+    let _ = marked(nr::CLOSE, [from as u64, 0, 0, 0, 0]);
+    count(&task.slot.counters.engine_calls, 1);
+    parked
+}
+
+/// Moves `held` to `to` when that is free. Another thread may hold it still: a descriptor of its own that is on its way to its
+/// number, or one that it closed a moment earlier in the recording.
+fn await_place(task: &Task, index: u32, step: &Step, held: i64, to: u32, cloexec: bool) {
+    if held == i64::from(to) {
+        if !cloexec && to >= PARKED as u32 {
+            // Out of the way was where it belongs.
             let _ = marked(nr::FCNTL, [held as u64, F_SETFD, 0, 0, 0]);
+            count(&task.slot.counters.engine_calls, 1);
         }
-        count(&task.slot.counters.engine_calls, calls + u64::from(!cloexec));
         return;
     }
     let forced = Forced::watch(task);
     let mut rest = Rest::default();
-    let placed = loop {
-        let got = marked(nr::FCNTL, [held as u64, dup, u64::from(to), 0, 0]);
-        calls += 1;
-        if got == wanted {
+    let is_placed = loop {
+        if place(task, held, to, cloexec) {
             break true;
-        }
-        if got >= 0 {
-            let _ = marked(nr::CLOSE, [got as u64, 0, 0, 0, 0]);
-            calls += 1;
         }
         if forced.is_on(task) {
             break false;
@@ -167,13 +178,12 @@ pub fn renumber(task: &Task, index: u32, step: &Step, from: i64, to: u32, cloexe
         rest.take(task);
     };
     task.set_status(status::RUNNING);
-    if !placed {
+    if !is_placed {
         // The recording has the number free, the replay has not: what is there now is what diverged.
         let flags = if cloexec { O_CLOEXEC } else { 0 };
         let moved = marked(nr::DUP3, [held as u64, u64::from(to), flags, 0, 0]);
-        calls += 1;
-        task.diverge(index, step, Cause::Renumber, wanted, moved);
+        task.diverge(index, step, Cause::Renumber, i64::from(to), moved);
+        let _ = marked(nr::CLOSE, [held as u64, 0, 0, 0, 0]);
+        count(&task.slot.counters.engine_calls, 2);
     }
-    let _ = marked(nr::CLOSE, [held as u64, 0, 0, 0, 0]);
-    count(&task.slot.counters.engine_calls, calls + 1);
 }
