@@ -253,7 +253,9 @@ impl<'a> Tasks<'a> {
                 // A task that was woken and has no CPU yet still looks as if it waited.
                 && (!self.waits(task, clock_ns) || !self.is_blocked(task, threads))
             {
-                let at_ns = self.next_act(task);
+                // A task in a call that has no CPU may not have come into the kernel yet.
+                let has_begun = self.doing(task, threads) != Doing::Runs;
+                let at_ns = if has_begun { self.next_act(task) } else { self.moment(task).begin_ns };
                 out.push(Position { task, stage: Stage::Moves, at_ns });
             }
         }
