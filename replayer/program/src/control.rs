@@ -72,6 +72,11 @@ pub struct ControlHeader {
     pub shm_id: AtomicI32,
     /// Nonzero: the device nodes are the host's, which no step may lock or watch.
     pub host_devices: AtomicU32,
+    /// Nonzero: CPU time is scarce now. Tasks compute first, as the recorded ones did, and wait for the rest of their time.
+    /// Otherwise they compute last, so that they are in time. Written by the process that presses.
+    pub scarce: AtomicU32,
+    /// The CPU on which a task began to compute last while that was so.
+    pub busy_cpu: AtomicU32,
     /// Where the parts lie.
     pub layout: Layout,
 }

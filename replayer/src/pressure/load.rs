@@ -1,20 +1,17 @@
 //! How much CPU time the workload used and waited for, and how much its neighbours used.
 //!
-//! The tasks of a replay spin as long as their recorded ones ran between calls; the rest of the CPU time is missing. That load
-//! is made of processes that spin: as many of the workload's as wanted a CPU at a time, and as many of the neighbours' as it
-//! takes. That the workload then waits for CPUs as it did is an effect of both, and is measured.
+//! The tasks of a replay compute between calls for as long as the recorded ones did. Processes beside them stand for the
+//! neighbours. That the workload then waits for CPUs as it did is an effect of both, and is measured.
 
 use super::{BIN_NS, BINS_MAX, CPUS_MAX};
 use ctrace_analysis::busy::{Bins, Busy};
 use ctrace_format::Usage;
 use serde::Serialize;
 
-/// A bin in which the workload used less is idle, ns.
-const IDLE_NS: u64 = 2_000_000;
 /// A workload that used less in each of its bins makes no load worth making, ns.
 const LITTLE_NS: u64 = 10_000_000;
-/// Neighbours keep a workload waiting for longer than the scheduler's own hand-overs take, ns.
-const CROWDED_NS: u64 = 5_000_000;
+/// Neighbours keep a workload waiting for longer than what runs now and then on any machine, ns: a tenth of a bin.
+const CROWDED_NS: u64 = 10_000_000;
 
 /// One bin of [`BIN_NS`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,15 +27,12 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// How many of the workload's tasks wanted a CPU at a time.
-    pub fn spinners(&self) -> u32 {
-        let wanted = self.used_ns.saturating_add(self.waited_ns).div_ceil(BIN_NS);
-        if self.used_ns < IDLE_NS { 0 } else { (wanted as u32).clamp(1, CPUS_MAX) }
-    }
-
-    /// CPU time of the neighbours that kept the workload waiting, ns.
+    /// CPU time of the neighbours that kept the workload waiting, ns. Its tasks wait for each other, too: for the neighbours as
+    /// much as these had of the CPU time.
     pub fn crowding_ns(&self) -> u64 {
-        if self.waited_ns < CROWDED_NS && !self.is_asked { 0 } else { self.neighbours_ns }
+        let all = u128::from(self.used_ns) + u128::from(self.neighbours_ns);
+        let for_them = u128::from(self.waited_ns) * u128::from(self.neighbours_ns) / all.max(1);
+        if for_them < u128::from(CROWDED_NS) && !self.is_asked { 0 } else { self.neighbours_ns }
     }
 }
 
@@ -171,7 +165,7 @@ mod tests {
         };
         assert_eq!(load.bins, [bin(80, 40, 70), bin(40, 20, 110)]);
         assert_eq!(load.sum(|bin| bin.used_ns), 120 * MS);
-        assert_eq!((load.bins[0].spinners(), load.bins[0].crowding_ns()), (2, 70 * MS));
+        assert_eq!(load.bins[0].crowding_ns(), 70 * MS);
     }
 
     #[test]
@@ -190,6 +184,20 @@ mod tests {
     }
 
     #[test]
+    fn tasks_that_wait_for_each_other_are_not_crowded() {
+        let bin = |used, waited, neighbours| Demand {
+            used_ns: used * MS,
+            waited_ns: waited * MS,
+            neighbours_ns: neighbours * MS,
+            is_asked: false,
+        };
+        assert_eq!(bin(180, 90, 10).crowding_ns(), 0);
+        assert_eq!(bin(50, 50, 150).crowding_ns(), 150 * MS);
+        assert_eq!(bin(0, 90, 0).crowding_ns(), 0);
+        assert_eq!(Demand { is_asked: true, ..bin(0, 0, 50) }.crowding_ns(), 50 * MS);
+    }
+
+    #[test]
     fn no_recording_makes_more_bins_than_an_hour_has() {
         let mut all = Collected::default();
         all.usage(&Usage { from_ns: 0, t_ns: u64::MAX, cpu_ns: u64::MAX, ..usage(0, 0, 0, 0) });
@@ -200,7 +208,6 @@ mod tests {
         all.host(0, 3);
         let load = all.finish(&Bins::default()).unwrap();
         assert!(load.bins.len() <= BINS_MAX);
-        assert!(load.bins.iter().all(|bin| bin.spinners() <= CPUS_MAX));
     }
 
     #[test]

@@ -34,8 +34,8 @@ const WEIGHT: u32 = 50;
 const PRESSED: u32 = 2;
 /// Tasks of the engine beside the trace's: the launcher and what helps it.
 pub(crate) const ENGINE_TASKS: u64 = 2;
-/// Tasks that press the workload, at most: one, three on each CPU, and one with memory.
-pub(crate) const PRESSER_TASKS: u64 = 3 * crate::pressure::CPUS_MAX as u64 + 2;
+/// Tasks that press the workload, at most: one, two on each CPU, and one with memory.
+pub(crate) const PRESSER_TASKS: u64 = 2 * crate::pressure::CPUS_MAX as u64 + 2;
 /// How long the cleaner waits for killed processes to be gone.
 const CLEAN_LIMIT: Duration = Duration::from_secs(10);
 

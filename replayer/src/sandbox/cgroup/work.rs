@@ -81,7 +81,6 @@ pub(crate) struct Controls {
     enter: Vec<File>,
     /// Version 2 has both numbers in one file.
     quota: Option<(File, Option<File>)>,
-    weight: Option<File>,
     cpu_stat: Option<File>,
     /// CPU time, ns; version 2 has it in the file above.
     cpu_usage: Option<File>,
@@ -125,7 +124,6 @@ impl Controls {
             version,
             enter,
             quota,
-            weight: work("cpu", if one { "cpu.shares" } else { "cpu.weight" }),
             cpu_stat: work("cpu", "cpu.stat"),
             cpu_usage: work("cpuacct", "cpuacct.usage").or_else(|| work("cpu", "cpuacct.usage")),
             memory_stat: work("memory", "memory.stat"),
@@ -140,7 +138,6 @@ impl Controls {
     pub(crate) fn descriptors(&self) -> Vec<RawFd> {
         let quota = self.quota.iter().flat_map(|(quota, period)| std::iter::once(quota).chain(period));
         let others = [
-            &self.weight,
             &self.cpu_stat,
             &self.cpu_usage,
             &self.memory_stat,
@@ -189,17 +186,6 @@ impl Controls {
             Some(_) => write(quota, &quota_us.to_string()),
             None => write(quota, &format!("{quota_us} {period_us}")),
         }
-    }
-
-    /// Makes the group so important beside tasks next to it: 1000 is as important as one of them.
-    pub(crate) fn set_weight(&self, permille: u64) -> io::Result<()> {
-        // The kernel's own bounds (kernel/sched/sched.h: `MIN_SHARES`, `MAX_SHARES`; include/linux/cgroup.h).
-        let number = if self.version == 1 {
-            (permille.saturating_mul(1024) / 1000).clamp(2, 1 << 18)
-        } else {
-            (permille / 10).clamp(1, 10_000)
-        };
-        write(self.weight.as_ref().ok_or(io::ErrorKind::Unsupported)?, &number.to_string())
     }
 
     /// Sets the length of the quota's periods, µs. To be called before there is a quota.

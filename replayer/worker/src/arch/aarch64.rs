@@ -26,6 +26,7 @@ pub mod nr {
     pub const CLONE3: u32 = 435;
     pub const EXIT_GROUP: u32 = 94;
     pub const GETTID: u32 = 178;
+    pub const GETCPU: u32 = 168;
     pub const FUTEX: u32 = 98;
     pub const CLOCK_GETTIME: u32 = 113;
     pub const CLOCK_NANOSLEEP: u32 = 115;

@@ -26,6 +26,7 @@ pub mod nr {
     pub const CLONE3: u32 = 435;
     pub const EXIT_GROUP: u32 = 231;
     pub const GETTID: u32 = 186;
+    pub const GETCPU: u32 = 309;
     pub const FUTEX: u32 = 202;
     pub const CLOCK_GETTIME: u32 = 228;
     pub const CLOCK_NANOSLEEP: u32 = 230;

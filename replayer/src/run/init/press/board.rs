@@ -36,17 +36,27 @@ impl Score {
 pub(super) struct Crew {
     /// Futex word.
     pub(super) turn: AtomicU32,
-    /// How many of them are to spin, and for how much CPU time each, ns.
-    pub(super) count: AtomicU32,
-    pub(super) each_ns: AtomicU64,
+    /// CPU time that they are to take, all together, and that they have had of it, ns.
+    wanted_ns: AtomicU64,
+    had_ns: AtomicU64,
 }
 
 impl Crew {
-    /// Gives so many of them so much to do; what is left from before is not done.
-    pub(super) fn set(&self, count: u32, each_ns: u64) {
-        self.count.store(count, SeqCst);
-        self.each_ns.store(each_ns, SeqCst);
+    /// Gives them so much to do; what is left from before is not done.
+    pub(super) fn set(&self, wanted_ns: u64) {
+        self.wanted_ns.store(wanted_ns, SeqCst);
+        self.had_ns.store(0, SeqCst);
         call(&self.turn);
+    }
+
+    /// Whether there is any left.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.had_ns.load(Relaxed) < self.wanted_ns.load(Relaxed)
+    }
+
+    /// One of them has taken so much.
+    pub(super) fn took(&self, ns: u64) {
+        self.had_ns.fetch_add(ns, Relaxed);
     }
 }
 
@@ -59,6 +69,8 @@ pub(super) struct Page {
     /// Until when they do, `CLOCK_MONOTONIC`, and how many of them.
     pub(super) until_ns: AtomicU64,
     pub(super) burners: AtomicU32,
+    /// The CPU that the first of them burns; the others follow it.
+    pub(super) busy_cpu: AtomicU32,
     /// The workload is throttled now.
     pub(super) pressing: AtomicU32,
     /// Neighbours want its CPUs now.
@@ -73,13 +85,11 @@ pub(super) struct Page {
     pub(super) refused: AtomicU64,
     /// CPU time of the ballast, ns.
     pub(super) ballast_cpu_ns: AtomicU64,
-    /// Those that spin in the workload's group, and beside it.
-    pub(super) workload: Crew,
+    /// Those that spin beside the workload's group.
     pub(super) neighbours: Crew,
-    /// Throttled time, CPU time, time waited for a CPU, and CPU time of neighbours, ns; memory, bytes.
+    /// Throttled time, CPU time, and CPU time of neighbours, ns; memory, bytes.
     pub(super) throttled: Score,
     pub(super) used: Score,
-    pub(super) waited: Score,
     pub(super) crowded: Score,
     pub(super) memory: Score,
 }

@@ -7,7 +7,7 @@ use super::board::Board;
 use super::helpers;
 use super::load::Loader;
 use super::throttling::Throttling;
-use crate::pressure::{BIN_NS, CPUS_MAX, Demand, Load, Pressure};
+use crate::pressure::{BIN_NS, CPUS_MAX, Pressure};
 use crate::sandbox::cgroup::Controls;
 use crate::sandbox::limits::Limits;
 use std::fs::File;
@@ -29,9 +29,8 @@ pub(super) struct Conductor<'a> {
     pub(super) limits: Limits,
     pub(super) speed: f64,
     pub(super) helpers: Helpers,
-    /// How many use up a quota, and make the workload's load.
+    /// How many use up a quota.
     pub(super) burners: u32,
-    pub(super) workers: u32,
     /// The workload's neighbours.
     pub(super) neighbours: Vec<i32>,
     /// The limit on the memory of the workload's group, bytes, if it has one.
@@ -82,11 +81,6 @@ impl Conductor<'_> {
             self.let_go()?;
         }
         if let Some(load) = &self.pressure.load {
-            self.workers = load.bins.iter().map(Demand::spinners).max().unwrap_or(0);
-            for index in 0..self.workers {
-                let pid = helpers::start(within, c"ctrace-load", || helpers::work(page, index))?;
-                self.helpers.spinners.push(pid);
-            }
             let is_crowded = load.bins.iter().any(|bin| bin.crowding_ns() > 0);
             for index in 0..if is_crowded { cpus() } else { 0 } {
                 let pid = helpers::start(None, c"ctrace-neighbour", || helpers::crowd(page, index))?;
@@ -119,6 +113,13 @@ impl Conductor<'_> {
         self.board.over.load(SeqCst) != 0
     }
 
+    /// Tells the workload's tasks how scarce CPU time is from now on.
+    pub(super) fn make_scarce(&self, is_crowded: bool) {
+        // Where there is a quota it always is.
+        let is_scarce = is_crowded || self.pressure.cpu.is_some();
+        self.control.header().scarce.store(u32::from(is_scarce), Relaxed);
+    }
+
     /// A recorded time on the replay clock.
     pub(super) fn scaled(&self, ns: u64) -> u64 {
         (ns as f64 / self.speed) as u64
@@ -134,9 +135,9 @@ impl Conductor<'_> {
         }
         let spans = self.pressure.cpu.as_mut().map(|cpu| std::mem::take(&mut cpu.spans)).unwrap_or_default();
         let memory = self.pressure.memory.take();
-        let bins = self.pressure.load.as_mut().map(|Load { bins }| std::mem::take(bins));
-        let mut loader = bins.map(|bins| Loader::new(bins, self));
+        let mut loader = self.pressure.load.take().map(|load| Loader::new(load, self));
         let mut spans = spans.into_iter().peekable();
+        self.make_scarce(false);
         let mut throttling = Throttling::new(self.controls.throttled_ns().unwrap_or(0));
         let mut bin = 0;
         while !self.is_over() {
@@ -168,10 +169,9 @@ impl Conductor<'_> {
         self.let_go()
     }
 
-    /// How long processes of one thread have had a CPU, and have waited for one, ns, added up.
-    pub(super) fn scheduled(&self, pids: &[i32]) -> (u64, u64) {
-        let all = pids.iter().filter_map(|pid| self.threads.scheduled_ns(*pid));
-        all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    /// CPU time of processes of one thread, ns, added up.
+    pub(super) fn used_by(&self, pids: &[i32]) -> u64 {
+        pids.iter().filter_map(|pid| self.threads.scheduled_ns(*pid)).map(|(had, _)| had).sum()
     }
 
     /// Fails when one of the helpers is gone.

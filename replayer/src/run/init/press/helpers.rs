@@ -1,6 +1,7 @@
 //! Processes in the workload's group that do nothing but take: CPU time while it is throttled, and memory.
 
-use super::board::{Crew, Page, await_call};
+use super::board::{Page, await_call};
+use super::conductor::cpus;
 use crate::run::control::monotonic_ns;
 use crate::sandbox::cgroup::Controls;
 use nix::sys::signal::SigSet;
@@ -54,11 +55,14 @@ fn stay_on(index: u32) {
 /// Life of the `index`th process that wants a CPU whenever the workload is throttled: without anybody who wants one nobody
 /// is.
 pub(super) fn burn(page: &Page, index: u32) -> ! {
-    stay_on(index);
+    let cpus = cpus();
     let mut turn = page.turn.load(SeqCst);
     loop {
         await_call(&page.turn, turn);
         turn = page.turn.load(SeqCst);
+        let is_everywhere = page.burners.load(SeqCst) >= cpus;
+        let first = if is_everywhere { 0 } else { page.busy_cpu.load(SeqCst) };
+        stay_on(first.wrapping_add(index) % cpus);
         let until_ns = page.until_ns.load(SeqCst);
         while index < page.burners.load(Relaxed)
             && monotonic_ns() < until_ns
@@ -69,35 +73,23 @@ pub(super) fn burn(page: &Page, index: u32) -> ! {
     }
 }
 
-/// Life of the `index`th process that makes the workload's load. It lets the workload's own tasks go first, which are in the
-/// same group; to everybody else it is as important as the group is.
-pub(super) fn work(page: &Page, index: u32) -> ! {
-    const LAST: i32 = 19;
-    // SAFETY: integers only; less importance is always to be had.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LAST) };
-    spin(&page.workload, index)
-}
-
-/// Life of the neighbour on the `index`th CPU.
+/// Life of the neighbour on the `index`th CPU: it wants that CPU until all of them together have had what is asked of them, and
+/// sleeps.
 pub(super) fn crowd(page: &Page, index: u32) -> ! {
     stay_on(index);
-    spin(&page.neighbours, index)
-}
-
-/// The `index`th process of a crew: it uses as much CPU time as is asked of it, and sleeps.
-fn spin(crew: &Crew, index: u32) -> ! {
+    let crew = &page.neighbours;
     let mut turn = crew.turn.load(SeqCst);
     loop {
         await_call(&crew.turn, turn);
         turn = crew.turn.load(SeqCst);
-        if index >= crew.count.load(SeqCst) {
-            continue;
-        }
-        let until = own_cpu_ns().saturating_add(crew.each_ns.load(SeqCst));
-        while own_cpu_ns() < until && crew.turn.load(Relaxed) == turn {
+        let mut had = own_cpu_ns();
+        while crew.is_wanted() && crew.turn.load(Relaxed) == turn {
             for _ in 0..1000 {
                 std::hint::spin_loop();
             }
+            let has = own_cpu_ns();
+            crew.took(has - had);
+            had = has;
         }
     }
 }

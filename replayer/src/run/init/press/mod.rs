@@ -27,13 +27,12 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 enum Aim {
     Throttling,
     CpuTime,
-    CpuWait,
     Neighbours,
     Memory,
 }
 
 impl Aim {
-    const ALL: [Self; 5] = [Self::Throttling, Self::CpuTime, Self::CpuWait, Self::Neighbours, Self::Memory];
+    const ALL: [Self; 4] = [Self::Throttling, Self::CpuTime, Self::Neighbours, Self::Memory];
 
     /// Whether this pressure aims at it.
     fn is_of(self, pressure: &Pressure) -> bool {
@@ -42,7 +41,6 @@ impl Aim {
         match self {
             Self::Throttling => pressure.cpu.is_some(),
             Self::CpuTime => has(|bin| bin.used_ns > 0),
-            Self::CpuWait => has(|bin| bin.crowding_ns() > 0 && !bin.is_asked),
             Self::Neighbours => has(|bin| bin.crowding_ns() > 0),
             Self::Memory => pressure.memory.is_some(),
         }
@@ -52,10 +50,7 @@ impl Aim {
     const fn text(self) -> [&'static str; 3] {
         match self {
             Self::Throttling => ["cpu_throttled", "quota of a cgroup, with a burner in it", "ns"],
-            Self::CpuTime => ["cpu", "processes that spin, in the workload's cgroup", "ns"],
-            Self::CpuWait => {
-                ["cpu_wait", "neighbours that spin, and the weight of the workload's cgroup", "ns"]
-            }
+            Self::CpuTime => ["cpu", "the workload's own tasks, which compute between calls", "ns"],
             Self::Neighbours => ["neighbours", "processes that spin, beside the workload's cgroup", "ns"],
             Self::Memory => ["memory", "ballast in the workload's cgroup", "bytes"],
         }
@@ -65,7 +60,6 @@ impl Aim {
         match self {
             Self::Throttling => &page.throttled,
             Self::CpuTime => &page.used,
-            Self::CpuWait => &page.waited,
             Self::Neighbours => &page.crowded,
             Self::Memory => &page.memory,
         }
@@ -163,7 +157,6 @@ impl Presser {
                     speed: setup.options.speed,
                     helpers: Helpers::default(),
                     burners: 0,
-                    workers: 0,
                     neighbours: Vec::new(),
                     memory_limit,
                 };
@@ -241,8 +234,8 @@ fn bound(pressure: &Pressure, setup: &Setup, controls: &Controls, problems: &mut
                 "the recorded limit of {most} tasks is less than the replay needs: it has {need}"
             ));
         }
-        // The helpers count as well: on each CPU one that burns a quota, those that spin, and the ballast.
-        let tasks = most.max(need).saturating_add(2 * u64::from(CPUS_MAX) + 1);
+        // The helpers count as well: on each CPU one that burns a quota, and the ballast.
+        let tasks = most.max(need).saturating_add(u64::from(CPUS_MAX) + 1);
         if tasks < setup.options.limits.tasks.limit
             && let Err(error) = controls.set_tasks(tasks)
         {

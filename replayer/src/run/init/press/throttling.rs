@@ -9,7 +9,7 @@ use super::board::call;
 use super::conductor::Conductor;
 use crate::pressure::{OPEN_CPUS, Span};
 use std::io;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 /// The least quota (kernel/sched/core.c: `min_cfs_quota_period`), µs.
@@ -36,6 +36,8 @@ impl Conductor<'_> {
             let period_us = self.pressure.cpu.as_ref().map_or(100_000, |cpu| cpu.period.length_ns / 1000);
             let until = monotonic_ns() + length;
             page.burners.store(cpus, SeqCst);
+            // A task of the workload that computes is throttled as well: on another CPU, that would count twice.
+            page.busy_cpu.store(self.control.header().busy_cpu.load(Relaxed), SeqCst);
             page.until_ns.store(until, SeqCst);
             page.pressing.store(1, SeqCst);
             self.controls.set_quota(LEAST_QUOTA_US, period_us)?;
