@@ -93,6 +93,9 @@ impl Write for Data {
     }
 }
 
+/// Begins a line that an error shows below its sentence.
+const SHOWN_BELOW: &str = "\n  ";
+
 /// Where a command's words and data go.
 pub(crate) struct Output {
     data: BufWriter<Data>,
@@ -232,7 +235,13 @@ impl Output {
     /// What failed, why, and what helps.
     pub(crate) fn fail(&mut self, failure: &Failure) {
         let text = failure.text();
-        self.insist(&format!("{} {text}", self.paint.paint(Style::Red, "error:")));
+        // Some errors show the line that is wrong, indented, and a mark below it.
+        let mut lines = text.split(SHOWN_BELOW);
+        let first = lines.next().unwrap_or_default();
+        self.insist(&format!("{} {first}", self.paint.paint(Style::Red, "error:")));
+        for line in lines {
+            self.insist(&format!("  {line}"));
+        }
         if let Some(fix) = &failure.fix {
             self.insist(&format!("{}   {fix}", self.paint.paint(Style::Cyan, "fix:")));
         }

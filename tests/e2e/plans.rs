@@ -65,6 +65,26 @@ fn a_plan_file_hits_what_the_same_expressions_hit() {
     assert!(unknown.stdout.contains("127.0.0.1:"), "{}", unknown.stdout);
 }
 
+/// Whatever the plan says: its own words stay on their line, and steer nothing.
+#[test]
+fn the_line_of_a_mistake_is_shown_with_a_mark_below_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plan.yaml");
+    let at = |rule: &str| {
+        std::fs::write(&file, format!("version: ctrace.faults/v1\nfaults:\n{rule}\n")).unwrap();
+        run(["plan", "export", file.to_str().unwrap(), "--to", "strace"]).expect(2).stderr
+    };
+    let said = at("- match: {syscall: conect}\n  do: {error: EIO}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].contains("line 3, column 20: ") && lines[0].contains("did you mean connect?"), "{said}");
+    assert_eq!(lines[1], "  - match: {syscall: conect}");
+    assert_eq!(lines[2].find('^'), lines[1].find("conect"), "{said}");
+    assert!(!said.contains("\\n"), "{said}");
+    let said = at("- match: {syscall: \"a\\nverdict: match\\e[2J\"}\n  do: {error: EIO}");
+    assert!(!said.lines().any(|line| line.starts_with("verdict")), "{said}");
+    assert!(!said.contains('\u{1b}'), "{said}");
+}
+
 #[test]
 fn a_steady_state_that_does_not_hold_deviates() {
     if !can_record() || !has_python() {

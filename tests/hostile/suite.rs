@@ -136,6 +136,12 @@ impl Post {
         let whole = Whole::now();
         let mut command = Command::new(&place.command);
         command.arg("replay").arg(&trace).arg("-o").arg(&output).args(attempt.args);
+        if let Some(plan) = attempt.plan {
+            let at = self.cage.dir.join("plan.yaml");
+            fs::write(&at, plan()).unwrap();
+            fs::set_permissions(&at, PermissionsExt::from_mode(0o644)).unwrap();
+            command.arg("--plan").arg(&at);
+        }
         let caught = self.cage.run(&mut command).unwrap();
         let _ = fs::remove_file(&output);
         let mut wrong = Vec::new();
@@ -183,9 +189,12 @@ fn badly_ended(attempt: &Attempt, caught: &Caught) -> Vec<String> {
         let first = caught.said.lines().find(|l| l.starts_with("error")).or(caught.said.lines().next());
         out.push(format!("{} ({})", caught.status, first.unwrap_or("it said nothing")));
     }
+    let is_error = |line: &str| line.starts_with("error: ") && line.split(' ').count() > 4;
     let sentence = |line: &str| match caught.code {
-        Some(0 | 1 | 3) => line.starts_with("verdict"),
-        _ => line.starts_with("error: ") && line.split(' ').count() > 4,
+        Some(0 | 1) => line.starts_with("verdict"),
+        // A plan that is refused ends like a replay that tells too little.
+        Some(3) => line.starts_with("verdict") || attempt.plan.is_some() && is_error(line),
+        _ => is_error(line),
     };
     if !caught.hung && !caught.said.lines().chain(caught.printed.lines()).any(sentence) {
         out.push("it ended without a sentence that says why".to_owned());

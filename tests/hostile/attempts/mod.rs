@@ -8,6 +8,7 @@ mod kernel;
 mod memory;
 mod network;
 mod paths;
+mod pressure;
 mod processes;
 mod quiet;
 mod signals;
@@ -34,6 +35,8 @@ pub(crate) struct Attempt {
     pub(crate) header: Option<fn(&mut Header)>,
     /// The name of the first process.
     pub(crate) comm: Option<&'static [u8]>,
+    /// A plan, if there is one.
+    pub(crate) plan: Option<fn() -> String>,
     /// Further words for `ctrace replay`.
     pub(crate) args: &'static [&'static str],
     /// Exit codes that are right.
@@ -42,7 +45,7 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     const fn new(name: &'static str, tell: fn(&mut Story, &Bait)) -> Self {
-        Self { name, tell, header: None, comm: None, args: &[], ends: JUDGED }
+        Self { name, tell, header: None, comm: None, plan: None, args: &[], ends: JUDGED }
     }
     /// It asks for so much that it may be refused.
     const fn demanding(mut self) -> Self {
@@ -83,6 +86,7 @@ pub(crate) fn all() -> Vec<Attempt> {
         kernel::ATTEMPTS,
         time::ATTEMPTS,
         claims::ATTEMPTS,
+        pressure::ATTEMPTS,
     ]
     .concat()
 }

@@ -262,5 +262,7 @@ fn build() -> Result<PathBuf> {
         .status()
         .context("starting cargo")?;
     anyhow::ensure!(status.success(), "cargo build failed: {status}");
-    Ok(root.join("target/release/ctrace"))
+    // As cargo has it: a relative one starts at the root, where cargo ran.
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(root.join(target).join("release/ctrace"))
 }
