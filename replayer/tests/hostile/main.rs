@@ -22,7 +22,7 @@ const SHAPE: &str = "CTRACE_FUZZ_SHAPE";
 const MUTANTS: &str = "CTRACE_FUZZ_MUTANTS";
 const SEED: &str = "CTRACE_FUZZ_SEED";
 /// Mutants of a run of the test suite.
-const DEFAULT_MUTANTS: u64 = 20_000;
+const DEFAULT_MUTANTS: u64 = 10_000;
 /// Mutants of one process.
 const BATCH: u64 = 250;
 
