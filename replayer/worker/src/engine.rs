@@ -27,7 +27,7 @@ const SLEEP_SLACK_PEER_NS: u64 = 15_000;
 /// A thread that looks at the clock as fast as it can and finds this much of it gone had no CPU, ns: a look takes well below
 /// 1 µs, an interrupt some µs, a turn of another task the better part of a ms.
 const AWAY_NS: u64 = 50_000;
-/// Who computes for so long is worth telling on which CPU, ns.
+/// A task that computes for less does not tell its CPU, ns: the call that asks for it would cost too much beside.
 const LONG_NS: u64 = 200_000;
 
 /// A call with the engine's mark in the sixth argument.

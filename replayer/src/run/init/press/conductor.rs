@@ -5,7 +5,7 @@ use super::super::super::pressed::Helpers;
 use super::super::threads::Threads;
 use super::board::Board;
 use super::helpers;
-use super::load::Loader;
+use super::neighbours::Neighbours;
 use super::throttling::Throttling;
 use crate::pressure::{BIN_NS, CPUS_MAX, Pressure};
 use crate::sandbox::cgroup::Controls;
@@ -135,7 +135,7 @@ impl Conductor<'_> {
         }
         let spans = self.pressure.cpu.as_mut().map(|cpu| std::mem::take(&mut cpu.spans)).unwrap_or_default();
         let memory = self.pressure.memory.take();
-        let mut loader = self.pressure.load.take().map(|load| Loader::new(load, self));
+        let mut neighbours = self.pressure.load.take().map(|load| Neighbours::new(load, self));
         let mut spans = spans.into_iter().peekable();
         self.make_scarce(false);
         let mut throttling = Throttling::new(self.controls.throttled_ns().unwrap_or(0));
@@ -148,8 +148,8 @@ impl Conductor<'_> {
                 if let Some(memory) = memory.as_ref().filter(|memory| (now as usize) < memory.bins.len()) {
                     self.fill(memory, now as usize);
                 }
-                if let Some(loader) = &mut loader {
-                    loader.begin(now as usize, self);
+                if let Some(neighbours) = &mut neighbours {
+                    neighbours.begin(now as usize, self);
                 }
                 bin = now + 1;
             }

@@ -1,4 +1,5 @@
-//! Processes in the workload's group that do nothing but take: CPU time while it is throttled, and memory.
+//! Processes that do nothing but take: in the workload's group CPU time while it is throttled, and memory; beside it CPU
+//! time, as neighbours.
 
 use super::board::{Page, await_call};
 use super::conductor::cpus;

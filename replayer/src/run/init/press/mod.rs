@@ -4,8 +4,8 @@
 mod board;
 mod conductor;
 mod helpers;
-mod load;
 mod memory;
+mod neighbours;
 mod throttling;
 
 use super::super::control::Control;

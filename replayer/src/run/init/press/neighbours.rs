@@ -27,9 +27,9 @@ impl Used {
     }
 }
 
-/// Follows the recorded load.
+/// Follows the recorded neighbours, and measures the CPU time of them and of the workload.
 #[derive(Debug)]
-pub(super) struct Loader {
+pub(super) struct Neighbours {
     load: Load,
     /// The bin that is under way.
     at: Option<usize>,
@@ -37,7 +37,7 @@ pub(super) struct Loader {
     before: Used,
 }
 
-impl Loader {
+impl Neighbours {
     pub(super) fn new(load: Load, conductor: &Conductor<'_>) -> Self {
         Self { load, at: None, before: Used::so_far(conductor) }
     }
