@@ -154,6 +154,8 @@ pub mod status {
     pub const THINKING: u32 = 9;
     /// In an engine-marked poll.
     pub const POLLING: u32 = 10;
+    /// Pausing between two looks at what nothing announces.
+    pub const RESTING: u32 = 11;
 }
 
 /// Values of [`TaskSlot::fate`].
@@ -187,6 +189,8 @@ pub struct TaskSlot {
     /// The runner's init has forced this task on up to this one of its `waits`: to give it up, or not to make its
     /// interrupted call again. Futex word.
     pub force: AtomicU32,
+    /// How often the task has looked in vain at what nothing announces. Written by the task only.
+    pub vain: AtomicU32,
     /// Counters, written by the task only.
     pub counters: Counters,
     /// Worker's own: signals that arrived before their place in the program, one count per signal number: those to the process

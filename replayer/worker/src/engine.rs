@@ -232,7 +232,9 @@ impl Rest {
     const LONGEST_NS: u64 = 2_000_000;
 
     pub fn take(&mut self, task: &Task) {
-        task.set_status(status::POLLING);
+        let vain = task.slot.vain.load(Relaxed).wrapping_add(1);
+        task.slot.vain.store(vain, SeqCst);
+        task.set_status(status::RESTING);
         if self.0 > Self::SPUN_NS {
             let time = [0_u64, self.0];
             let _ = marked(nr::CLOCK_NANOSLEEP, [CLOCK_MONOTONIC, 0, time.as_ptr() as u64, 0, 0]);

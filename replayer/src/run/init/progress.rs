@@ -88,6 +88,18 @@ impl Work {
     }
 }
 
+/// A task of which all looks since have said that it is to be forced on, but which looks by itself whether it can go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Doubtful {
+    task: u32,
+    wait: u32,
+    /// How often it had looked in vain.
+    vain: u32,
+}
+
+/// So many looks in vain tell that one of them began since: the first may have begun before.
+const LOOKED: u32 = 2;
+
 /// The tasks, as seen by the last look.
 pub(super) struct Tasks<'a> {
     program: &'a Program,
@@ -100,13 +112,15 @@ pub(super) struct Tasks<'a> {
     work: Work,
     /// Real time of the look before.
     looked_ns: u64,
+    doubtful: Option<Doubtful>,
 }
 
 impl<'a> Tasks<'a> {
     pub(super) fn new(program: &'a Program, control: &'a Control, pace: Pace, speed: f64) -> Self {
         let fresh = Seen { step: u32::MAX, ..Seen::default() };
         let seen = vec![fresh; control.tasks() as usize];
-        Self { program, control, seen, pace, speed, late_ns: 0, work: Work::default(), looked_ns: 0 }
+        let work = Work::default();
+        Self { program, control, seen, pace, speed, late_ns: 0, work, looked_ns: 0, doubtful: None }
     }
 
     fn all(&self) -> std::ops::Range<u32> {
@@ -184,7 +198,7 @@ impl<'a> Tasks<'a> {
         }
         match seen.state {
             // A call that took its time may have had to wait for what came before its end.
-            status::WAITING | status::SIGNAL | status::POLLING => {
+            status::WAITING | status::SIGNAL | status::POLLING | status::RESTING => {
                 let moment = self.moment(task);
                 let is_timer = seen.state == status::SIGNAL && is_of_timer(moment.nr);
                 let clock_ns = clock_ns.saturating_sub(if is_timer { self.late_ns } else { 0 });
@@ -277,7 +291,9 @@ impl<'a> Tasks<'a> {
     /// Whether a task that is not overdue waits all the same: it does nothing for others before others did something for it.
     fn waits(&mut self, task: u32, clock_ns: u64) -> bool {
         let seen = self.seen[task as usize];
-        if seen.looks < STANDS || !matches!(seen.state, status::WAITING | status::SIGNAL | status::POLLING) {
+        if seen.looks < STANDS
+            || !matches!(seen.state, status::WAITING | status::SIGNAL | status::POLLING | status::RESTING)
+        {
             return false;
         }
         let begin_ns = self.moment(task).begin_ns;
@@ -304,13 +320,29 @@ impl<'a> Tasks<'a> {
     }
 
     /// The wait that a task is stuck in, if it is in it still: asked after the others' places were, so that what they did by
-    /// then has reached it.
-    pub(super) fn still_in(&self, task: u32, threads: &Threads) -> Option<u32> {
+    /// then has reached it. The kernel tells nobody what a task waits for that rests between its looks: it is in its wait
+    /// still when it has looked in vain since nobody could help it.
+    pub(super) fn still_in(&mut self, task: u32, threads: &Threads) -> Option<u32> {
         let seen = &self.seen[task as usize];
         let here = |slot| place(slot) == (seen.seq, seen.state, seen.wait);
         let slot = self.control.slot(task);
+        let vain = slot.vain.load(SeqCst);
         // It may go on between the two looks, too.
-        (here(slot) && self.is_blocked(task, threads) && here(slot)).then_some(seen.wait)
+        if !(here(slot) && self.is_blocked(task, threads) && here(slot)) {
+            return None;
+        }
+        if seen.state != status::RESTING {
+            return Some(seen.wait);
+        }
+        let now = Doubtful { task, wait: seen.wait, vain };
+        let since = self.doubtful.filter(|since| (since.task, since.wait) == (task, now.wait)).unwrap_or(now);
+        self.doubtful = Some(since);
+        (vain.wrapping_sub(since.vain) >= LOOKED).then_some(now.wait)
+    }
+
+    /// There is nobody now whom only others can help and nobody will.
+    pub(super) fn doubt_nobody(&mut self) {
+        self.doubtful = None;
     }
 
     /// Whether only others can let a task that stands still go on.
@@ -501,6 +533,29 @@ mod tests {
         assert_eq!(tasks.still_in(0, &threads), Some(1));
         // The next wait looks the same but for its number.
         slot.waits.store(2, SeqCst);
+        assert_eq!(tasks.still_in(0, &threads), None);
+    }
+
+    #[test]
+    fn who_looks_for_itself_is_forced_when_it_has_looked_since() {
+        let program = program();
+        let control = Control::create(&program).unwrap();
+        // SAFETY: integers only; the segment goes when this process does.
+        unsafe { libc::shmctl(control.shm_id(), libc::IPC_RMID, std::ptr::null_mut()) };
+        let threads = Threads::new(None);
+        let mut tasks = Tasks::new(&program, &control, Pace::Resource, 1.0);
+        let slot = control.slot(0);
+        slot.status.store(status::RESTING, SeqCst);
+        slot.waits.store(1, SeqCst);
+        tasks.look(0);
+        assert_eq!(tasks.still_in(0, &threads), None);
+        // This look may have begun before.
+        slot.vain.store(1, SeqCst);
+        assert_eq!(tasks.still_in(0, &threads), None);
+        slot.vain.store(2, SeqCst);
+        assert_eq!(tasks.still_in(0, &threads), Some(1));
+        // Somebody did something meanwhile that may have helped it.
+        tasks.doubt_nobody();
         assert_eq!(tasks.still_in(0, &threads), None);
     }
 

@@ -306,6 +306,7 @@ impl<'a> Watch<'a> {
     fn force_on(&mut self, clock: u64) -> bool {
         let mut positions = self.tasks.positions(clock, &self.threads);
         if positions.is_empty() {
+            self.tasks.doubt_nobody();
             return false;
         }
         // A signal from outside may be what somebody waits for. One that is due waits for its task.
@@ -315,8 +316,11 @@ impl<'a> Watch<'a> {
             stage: Stage::Moves,
             at_ns: signal.t_ns,
         }));
-        if let Some(task) = first_to_force(&positions)
-            && !self.terminals_give(&positions)
+        let Some(task) = first_to_force(&positions) else {
+            self.tasks.doubt_nobody();
+            return true;
+        };
+        if !self.terminals_give(&positions)
             && let Some(wait) = self.tasks.still_in(task, &self.threads)
         {
             self.force(task, wait);
@@ -364,7 +368,7 @@ impl<'a> Watch<'a> {
                 _ if stopped => "stop".to_owned(),
                 status::WAITING => "wait".to_owned(),
                 status::SIGNAL => "signal".to_owned(),
-                status::POLLING => "readiness".to_owned(),
+                status::POLLING | status::RESTING => "readiness".to_owned(),
                 _ => {
                     let step = self.setup.program.step(task, slot.step.load(Relaxed));
                     step.map_or_else(|_| "call".to_owned(), |step| call_name(step.nr))
@@ -455,6 +459,7 @@ impl<'a> Watch<'a> {
             status::CALL | status::FINAL_CALL => "is blocked in its call".to_owned(),
             status::SIGNAL => "waits for a signal".to_owned(),
             status::POLLING => "waits for a descriptor to become ready".to_owned(),
+            status::RESTING => "looks again and again whether it can go on".to_owned(),
             status::THINKING => "computes or idles".to_owned(),
             _ => "runs".to_owned(),
         };
