@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "EXPR", value_parser = record::parse_trigger)]
     abort_on: Vec<Trigger>,
     /// The recorded pressure that is replayed: recorded (all), off, or some of cpu, contention, memory,
-    /// pids
+    /// disk, pids
     #[arg(long, value_name = "KINDS", value_parser = parse_pressure, default_value = "recorded")]
     pressure: Selection,
     /// A condition that is to hold all the time, in the same language: p99(recvfrom)<200ms; if it does not, the replay deviates

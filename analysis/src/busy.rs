@@ -1,7 +1,8 @@
-//! CPU time over time: how much tasks used, and how long they waited for a CPU, by bins of [`BIN_NS`].
+//! Time over time: how much CPU time tasks used, how long they waited for a CPU, and for a disk, by bins of [`BIN_NS`].
 
 use crate::model::BIN_NS;
-use ctrace_format::{Metric, Resource, Usage};
+use ctrace_format::syscalls::{On, Row};
+use ctrace_format::{Metric, Resource, Syscall, Usage};
 
 /// Most bins: a day. A time stamp of a damaged file may be anything.
 const BINS_MAX: usize = 864_000;
@@ -60,18 +61,27 @@ impl Bins {
     }
 }
 
-/// CPU time of tasks.
+/// CPU time of tasks, and their waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Busy {
     /// Used, ns.
     pub used: Bins,
     /// Waited for, ns.
     pub waited: Bins,
+    /// Time in calls that return when something is on a disk, ns.
+    pub synced: Bins,
     /// The last samples of processes that count as the scope's, used and waited: when, and how much.
     beside: [Option<(u64, u64)>; 2],
 }
 
 impl Busy {
+    /// Adds a call, which this row of the table describes.
+    pub fn call(&mut self, call: &Syscall, row: &Row) {
+        if row.waits == Some(On::Disk) {
+            self.synced.spread(call.t_ns, call.t_ns.saturating_add(call.duration_ns), call.duration_ns);
+        }
+    }
+
     /// Adds a stretch of a task.
     pub fn usage(&mut self, usage: &Usage) {
         let from = usage.from_ns.max(usage.t_ns.saturating_sub(STRETCH_BINS * BIN_NS));

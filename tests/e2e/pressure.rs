@@ -250,7 +250,7 @@ fn a_plan_presses_to_its_levels_or_says_why_not() {
 fn a_kind_that_there_is_not_is_refused() {
     let ran = run(["replay", "x.ctr", "--pressure", "cpu,disks"]);
     let ran = ran.expect(2);
-    assert!(ran.stderr.contains("recorded, off, cpu, contention, memory, pids"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("recorded, off, cpu, contention, memory, disk, pids"), "{}", ran.stderr);
 }
 
 #[test]

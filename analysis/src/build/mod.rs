@@ -696,6 +696,7 @@ impl<'a> Builder<'a> {
         let process = self.threads[thread].process;
         let tgid = Tgid(self.processes[process].tgid);
         let call = self.call(s.sysno);
+        self.busy.call(s, call.sc.row());
         {
             let t = &mut self.threads[thread];
             t.calls += 1;

@@ -21,6 +21,8 @@ enum Source {
     CpuUsed,
     /// Time that tasks waited for a CPU.
     CpuWaited,
+    /// Time in calls that wait for a disk.
+    Synced,
 }
 
 /// A counter that is compared.
@@ -43,6 +45,7 @@ const COUNTERS: &[Counter] = &[
         unit_name: " s",
         noise: None,
     },
+    Counter { source: Source::Synced, name: "waits for a disk", unit: 1e9, unit_name: " s", noise: None },
     Counter {
         source: Source::Sampled(MEMORY),
         name: "memory",
@@ -158,6 +161,17 @@ impl Source {
             Self::Sampled(metrics) => sampled(models, metrics),
             Self::CpuUsed => busy(|busy| &busy.used).or_else(|| sampled(models, &[Metric::CpuNs])),
             Self::CpuWaited => busy(|busy| &busy.waited),
+            Self::Synced => {
+                let most = |run: Run| models.of(run).busy.synced.len();
+                // A run that waits for no disk any more still goes on.
+                let len = |model: &Model| model.busy.synced.len().max(model.busy.used.len());
+                let of = |model: &Model| {
+                    let bins = (0..len(model)).map(|bin| model.busy.synced.get(bin) as f64);
+                    since_first(model.first_ns, &bins.collect::<Vec<f64>>())
+                };
+                let any = most(Run::Recorded).max(most(Run::Other)) > 0;
+                any.then(|| Both::each(|run: Run| of(models.of(run))).together()).flatten()
+            }
         }
     }
 }

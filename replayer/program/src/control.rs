@@ -77,8 +77,32 @@ pub struct ControlHeader {
     pub scarce: AtomicU32,
     /// The CPU on which a task began to compute last while that was so.
     pub busy_cpu: AtomicU32,
+    /// Writes that are held up.
+    pub writes: Writes,
     /// Where the parts lie.
     pub layout: Layout,
+}
+
+/// How tasks have their writes held up while a recorded call waited for a disk.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Writes {
+    /// Until when, ns on the replay clock; 0: nobody has asked. The earliest of those who ask counts for all.
+    pub until: AtomicU64,
+    /// Changes when somebody asks. Futex word.
+    pub asked: AtomicU32,
+    /// A value of [`writes`]. Futex word; written by the process that presses.
+    pub state: AtomicU32,
+}
+
+/// Values of [`Writes::state`].
+pub mod writes {
+    /// Nobody holds them up.
+    pub const UNSERVED: u32 = 0;
+    /// They go through.
+    pub const OPEN: u32 = 1;
+    /// They are held up.
+    pub const HELD: u32 = 2;
 }
 
 /// Offsets of the parts from the start of the region.

@@ -312,6 +312,7 @@ impl Program {
             (flags::TO_PROCESS, "to the process"),
             (flags::HOLDS_NUMBER, "holds its number"),
             (flags::SHARES_NUMBERS, "shares numbers"),
+            (flags::WAITS_FOR_DISK, "waits for the disk"),
         ] {
             if step.flags & flag != 0 {
                 let _ = write!(out, " [{word}]");

@@ -348,6 +348,9 @@ pub mod flags {
     /// A fault on top: with [`FAULT`], the result was not recorded; else the call is made, and counted as one that a fault
     /// changed; with [`ENGINE`], before it is made.
     pub const INJECTED: u32 = 1 << 18;
+    /// The recorded call waited until something was on the disk: where waits for a disk are replayed, writes are held up
+    /// until its recorded end.
+    pub const WAITS_FOR_DISK: u32 = 1 << 19;
 }
 
 /// A dependency: the step begins only after `task` has reached `seq`.

@@ -62,6 +62,7 @@ impl Surroundings {
     ) -> Result<Self, CompileError> {
         let Found { files, executables, executable_sizes } = files(fs, paths, &facts.links, budget)?;
         let full = fs.devices.volumes(&executables);
+        let slow = fs.devices.slow(&executables);
         let mut volumes: Vec<_> = full.values().cloned().collect();
         volumes.sort_by(|a, b| a.path.cmp(&b.path));
         volumes.dedup_by(|a, b| a.path == b.path);
@@ -78,6 +79,7 @@ impl Surroundings {
                 executables,
                 executable_sizes,
                 volumes,
+                slow,
                 terminals,
                 umask: 0o022,
                 ..Environment::default()
@@ -102,6 +104,13 @@ impl Surroundings {
     /// The file system of this `st_dev`, if it was found full.
     pub(crate) fn full(&self, dev: u64) -> Option<&Volume> {
         self.full.get(&dev)
+    }
+
+    /// Whether a path is below the directory that is on a disk of its own where waits are replayed.
+    pub(crate) fn is_slow(&self, path: &[u8]) -> bool {
+        self.environment.slow.as_ref().is_some_and(|place| {
+            path.strip_prefix(place.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        })
     }
 
     /// The first task begins with a descriptor.

@@ -1,10 +1,13 @@
-//! File systems that were full during the recording: where they are, and how much went into them.
+//! File systems that were full during the recording, or slow: where they are, and how much went into them.
 
 use super::fsmodel::FsModel;
 use super::paths::{PathId, Paths, parent_of};
 use crate::plan::environment::Volume;
-use rustc_hash::FxHashMap;
+use crate::pressure::BIN_NS;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+/// Pairs of directories that are kept of those between which names were moved or linked.
+const PAIRS_MAX: usize = 4096;
 /// File systems that are told apart.
 const DEVICES_MAX: usize = 1024;
 /// File systems of a bounded size that a replay has.
@@ -21,12 +24,24 @@ struct Device {
     most: u64,
     /// As much was in it when it was found full.
     full_at: Option<u64>,
+    /// The files of it for which calls waited until they were on the disk.
+    synced: Option<Synced>,
+}
+
+/// Files that were synced.
+#[derive(Debug, Clone)]
+struct Synced {
+    /// The directory that they have in common.
+    place: Vec<u8>,
+    waited_ns: u64,
 }
 
 /// By `st_dev`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Devices {
     known: FxHashMap<u64, Device>,
+    /// Directories of one file system: names were moved or linked from one to the other.
+    pairs: FxHashSet<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Devices {
@@ -58,6 +73,46 @@ impl Devices {
         if let Some(device) = self.known.get_mut(&dev) {
             device.full_at = device.full_at.max(Some(device.used));
         }
+    }
+
+    /// A call waited so long until something at `path` was on the disk.
+    pub(crate) fn synced(&mut self, dev: u64, path: &[u8], waited_ns: u64) {
+        let Some(device) = self.known.get_mut(&dev) else { return };
+        let directory = parent_of(path);
+        let synced = device.synced.get_or_insert_with(|| Synced { place: directory.to_vec(), waited_ns: 0 });
+        synced.place.truncate(common(&synced.place, directory));
+        synced.waited_ns = synced.waited_ns.saturating_add(waited_ns);
+    }
+
+    /// A name was moved or linked.
+    fn moved(&mut self, from: &[u8], to: &[u8]) {
+        let (from, to) = (parent_of(from), parent_of(to));
+        if from != to && self.pairs.len() < PAIRS_MAX {
+            self.pairs.insert((from.to_vec(), to.to_vec()));
+        }
+    }
+
+    /// The directory to be on a disk of its own: that of the files for which calls waited longest, with all directories
+    /// between which and it names were moved. There is none if that would be the root, has programs in it, or was full.
+    pub(crate) fn slow(&self, executables: &[Vec<u8>]) -> Option<Vec<u8>> {
+        let slow = self.known.iter().filter_map(|(dev, device)| Some((dev, device, device.synced.as_ref()?)));
+        let (_, device, synced) = slow.max_by_key(|(dev, _, synced)| (synced.waited_ns, **dev))?;
+        if synced.waited_ns < BIN_NS || device.full_at.is_some() || self.pairs.len() >= PAIRS_MAX {
+            return None;
+        }
+        let mut place = synced.place.clone();
+        loop {
+            let is_in = |directory: &[u8]| common(&place, directory) == place.len();
+            let outside = self.pairs.iter().find_map(|(from, to)| match (is_in(from), is_in(to)) {
+                (true, false) => Some(to),
+                (false, true) => Some(from),
+                _ => None,
+            });
+            let Some(outside) = outside else { break };
+            place.truncate(common(&place, outside));
+        }
+        let has_programs = executables.iter().any(|path| common(&place, parent_of(path)) == place.len());
+        (place.len() > 1 && !has_programs).then_some(place)
     }
 
     /// Bytes that the workload has put into it.
@@ -96,6 +151,7 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 impl FsModel {
     /// Two names that a call treated as of one file system.
     pub(crate) fn same_device(&mut self, paths: &Paths, from: PathId, to: PathId) {
+        self.devices.moved(paths.get(from), paths.get(to));
         for (one, other) in [(from, to), (to, from)] {
             if let Some(dev) = self.lookup(one).map(|ix| self.node(ix).dev) {
                 self.devices.has(dev, paths.get(other));
@@ -125,6 +181,27 @@ mod tests {
         // As much as there ever was fitted.
         assert_eq!((volume.path.as_slice(), volume.bytes), (&b"/srv/log"[..], 12_288));
         assert!(devices.volumes(&[b"/srv/log/a/program".to_vec()]).is_empty());
+    }
+
+    #[test]
+    fn a_slow_disk_is_where_what_was_synced_lies_and_came_from() {
+        let mut devices = Devices::default();
+        let programs = [b"/usr/bin/x".to_vec()];
+        for path in [b"/usr/bin/x".as_slice(), b"/var/db/a/1", b"/var/db/b/2", b"/etc/x"] {
+            devices.has(7, path);
+        }
+        devices.synced(7, b"/var/db/a/1", BIN_NS - 1);
+        assert_eq!(devices.slow(&programs), None, "too short a time");
+        devices.synced(7, b"/var/db/a/2", 1);
+        devices.moved(b"/tmp/x", b"/usr/y");
+        assert_eq!(devices.slow(&programs).as_deref(), Some(&b"/var/db/a"[..]));
+        devices.moved(b"/var/db/b/x", b"/var/db/a/x");
+        assert_eq!(devices.slow(&programs).as_deref(), Some(&b"/var/db"[..]));
+        devices.moved(b"/var/log/x", b"/var/db/c/d/x");
+        assert_eq!(devices.slow(&programs).as_deref(), Some(&b"/var"[..]));
+        assert_eq!(devices.slow(&[b"/var/bin/x".to_vec()]), None);
+        devices.moved(b"/var/db/x", b"/etc/x");
+        assert_eq!(devices.slow(&programs), None, "nothing but the root is left");
     }
 
     #[test]

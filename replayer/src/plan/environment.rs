@@ -33,6 +33,9 @@ pub struct Environment {
     pub preopened: Vec<Preopened>,
     /// File systems of a bounded size.
     pub volumes: Vec<Volume>,
+    /// The directory that is on a disk of its own where waits for a disk are replayed.
+    #[serde(default)]
+    pub slow: Option<Vec<u8>>,
     /// Numbers of the pseudo terminals that the workload makes: others are taken while it runs.
     pub terminals: Vec<u32>,
     /// Directories that become the root directory of some task, which executes programs there.

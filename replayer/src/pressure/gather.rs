@@ -1,5 +1,6 @@
 //! The pressure that a recording shows.
 
+use super::disk::Disk;
 use super::load::Collected;
 use super::throttle::{Activity, Period, Throttle};
 use super::{BIN_NS, BINS_MAX, CPUS_MAX, Counted, Memory, Pressure};
@@ -44,8 +45,7 @@ pub(crate) struct Gather {
     limit_bytes: Option<u64>,
     pids: Option<u64>,
     oom_kills: (Option<u64>, u64),
-    /// Time in calls that wait for a disk, ns.
-    disk_ns: u64,
+    disk: Disk,
     later: bool,
 }
 
@@ -97,7 +97,7 @@ impl Gather {
     /// A call.
     fn call(&mut self, call: &Syscall) {
         if Call::of(call.sysno).row().waits == Some(On::Disk) {
-            self.disk_ns = self.disk_ns.saturating_add(call.duration_ns);
+            self.disk.add(call.duration_ns);
         }
         if call.wait_cpu_ns > 0
             && let Some(activity) = &mut self.activity
@@ -125,13 +125,6 @@ impl Gather {
         if self.later {
             notes.push("pressure after the first hour of the recording is not replayed".to_owned());
         }
-        // Less than a bin in all is no pressure.
-        if self.disk_ns >= BIN_NS {
-            notes.push(format!(
-                "{:.1} s in fsync and calls like it are not replayed: the files of a replay are in memory",
-                self.disk_ns as f64 / 1e9
-            ));
-        }
         let mut throttled = Bins::default();
         for span in cpu.iter().flat_map(|cpu| &cpu.spans) {
             throttled.spread(span.begin_ns, span.end_ns, span.throttled_ns());
@@ -140,6 +133,7 @@ impl Gather {
             cpu,
             load: self.load.finish(&throttled),
             memory,
+            disk: self.disk.finish(),
             pids: self.pids,
             oom_kills: self.oom_kills.1,
             notes,
@@ -202,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_a_disk_are_said_not_to_be_replayed() {
-        let notes = |duration_ns: u64| {
+    fn waits_for_a_disk_are_those_of_fsync_and_its_like() {
+        let waited = |name: &str| {
             let mut gather = Gather::default();
             gather.call(&Syscall {
                 t_ns: 0,
-                duration_ns,
+                duration_ns: 25 * BIN_NS,
                 task: TaskId(0),
-                sysno: syscalls::number(Abi::X86_64, "fsync").unwrap(),
+                sysno: syscalls::number(Abi::X86_64, name).unwrap(),
                 ret: 0,
                 flags: SyscallFlags::default(),
                 args: [0; 6],
@@ -219,11 +213,10 @@ mod tests {
                 wait_cpu_ns: 0,
                 blocked_ns: 0,
             });
-            gather.finish(2).notes
+            gather.finish(2).disk.map(|disk| disk.waited_ns)
         };
-        assert!(notes(BIN_NS - 1).is_empty());
-        let said = notes(25 * BIN_NS);
-        assert!(said[0].starts_with("2.5 s in fsync and calls like it are not replayed"), "{said:?}");
+        assert_eq!(["fsync", "fdatasync"].map(waited), [Some(25 * BIN_NS); 2]);
+        assert_eq!(["read", "nanosleep"].map(waited), [None; 2]);
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! Pressure on a replay: how scarce CPU time, memory and tasks were, over time. Pure data: made from a recording, or from
+//! Pressure on a replay: how scarce CPU time, memory, the disk and tasks were, over time. Pure data: made from a recording, or from
 //! constants, and followed by a process of the sandbox (`run::init::press`).
 
+mod disk;
 mod gather;
 mod level;
 mod load;
 mod selection;
 mod throttle;
 
+pub use disk::Disk;
+pub(crate) use disk::LEAST_WAIT_NS;
 pub(crate) use gather::Gather;
 pub use level::{Bases, Cpu, Level, LevelError};
 pub use load::{Demand, Load};
@@ -67,6 +70,8 @@ pub struct Pressure {
     pub load: Option<Load>,
     /// Memory.
     pub memory: Option<Memory>,
+    /// Calls that waited for a disk.
+    pub disk: Option<Disk>,
     /// Most tasks at a time.
     pub pids: Option<u64>,
     /// Kills by the kernel for want of memory.
@@ -102,6 +107,7 @@ impl Pressure {
         });
         self.load = self.load.filter(|load| !load.is_none());
         self.memory = self.memory.filter(|_| has(Kind::Memory));
+        self.disk = self.disk.filter(|_| has(Kind::Disk));
         self.pids = self.pids.filter(|_| has(Kind::Pids));
         if selection == Selection::NONE {
             self.notes.clear();
@@ -111,7 +117,11 @@ impl Pressure {
 
     /// Whether there is anything to follow.
     pub fn is_none(&self) -> bool {
-        self.cpu.is_none() && self.load.is_none() && self.memory.is_none() && self.pids.is_none()
+        self.cpu.is_none()
+            && self.load.is_none()
+            && self.memory.is_none()
+            && self.disk.is_none()
+            && self.pids.is_none()
     }
 
     /// For people: one line for each kind.
@@ -147,6 +157,13 @@ impl Pressure {
                 .limit_bytes
                 .map_or_else(|| "no limit".to_owned(), |limit| format!("limit {:.1} MiB", mib(limit)));
             lines.push(format!("memory up to {:.1} MiB, {limit}", mib(memory.peak_bytes)));
+        }
+        if let Some(disk) = &self.disk {
+            lines.push(format!(
+                "{:.1} s in {} calls of fsync and its like that waited for a disk",
+                disk.waited_ns as f64 / 1e9,
+                disk.calls
+            ));
         }
         lines.extend(self.pids.map(|most| format!("{most} tasks at most")));
         if self.oom_kills > 0 {

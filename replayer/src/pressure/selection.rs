@@ -12,13 +12,15 @@ pub enum Kind {
     Contention,
     /// Memory.
     Memory,
+    /// Waits for a disk.
+    Disk,
     /// Tasks.
     Pids,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Cpu, Self::Contention, Self::Memory, Self::Pids];
+    pub const ALL: [Self; 5] = [Self::Cpu, Self::Contention, Self::Memory, Self::Disk, Self::Pids];
 
     /// Its word on the command line.
     pub const fn word(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Kind {
             Self::Cpu => "cpu",
             Self::Contention => "contention",
             Self::Memory => "memory",
+            Self::Disk => "disk",
             Self::Pids => "pids",
         }
     }
@@ -96,9 +99,12 @@ mod tests {
         assert_eq!("off".parse(), Ok(Selection::NONE));
         let some: Selection = "cpu, memory".parse().unwrap();
         assert!(some.has(Kind::Cpu) && some.has(Kind::Memory) && !some.has(Kind::Pids));
-        for wrong in ["", "cpu,", "recorded,cpu", "disk", "CPU"] {
+        for wrong in ["", "cpu,", "recorded,cpu", "disc", "CPU"] {
             let error = wrong.parse::<Selection>().unwrap_err().to_string();
-            assert!(error.ends_with("there are: recorded, off, cpu, contention, memory, pids"), "{error}");
+            assert!(
+                error.ends_with("there are: recorded, off, cpu, contention, memory, disk, pids"),
+                "{error}"
+            );
         }
     }
 }

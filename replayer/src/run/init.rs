@@ -18,6 +18,7 @@ use crate::plan::environment::{Environment, PeerProcess};
 use crate::plan::need::Need;
 use crate::pressure::Pressure;
 use crate::sandbox::cgroup::{Cgroup, Controls};
+use crate::sandbox::disk::{self, Disk};
 use crate::sandbox::root::{self, Problems, Supply, WORKER_DIRECTORY, file_name};
 use crate::sandbox::{
     Layers, SandboxError, bounds, carrier, close_all_but, devices, landlock, namespaces, net,
@@ -98,13 +99,15 @@ fn launcher(setup: &Setup, mut channel: UnixStream, parent: i32) -> i32 {
     // Signals to ctrace's process group do not reach this process: it ends with ctrace, and no sooner (see `carrier`).
     let _ = nix::unistd::setsid();
     close_all_but(&[0, 1, 2, channel.as_raw_fd(), setup.program.file().as_raw_fd()]);
+    // Before there are bounds: that of a file is less than a disk.
+    let disk = disk_for(setup);
     let left = namespaces::leave_lent_capabilities()
         .map_err(|error| SandboxError::build("leave lent capabilities behind", "capset", error));
     if let Err(error) = left.and_then(|()| bounds::take_on(&setup.options.limits)) {
         fail(&mut channel, &error);
         return 1;
     }
-    let entered = match enter(setup, &mut channel, parent) {
+    let entered = match enter(setup, disk, &mut channel, parent) {
         Ok(Some(entered)) => entered,
         Ok(None) => return 1,
         Err(error) => {
@@ -147,10 +150,28 @@ struct Entered {
     keyring: bool,
     /// Files of the workload's group, where it is to be pressed.
     controls: Option<Controls>,
+    /// The disk whose writes are held up, or why there is none.
+    disk: Option<Result<Disk, String>>,
+}
+
+/// Makes the disk on which waits are replayed, where there are some. `Err`: why there is none.
+fn disk_for(setup: &Setup) -> Option<Result<Disk, String>> {
+    setup.pressure.disk.as_ref()?;
+    setup.cgroup.as_ref().filter(|cgroup| cgroup.is_parted())?;
+    let limits = &setup.options.limits;
+    Some(match setup.environment.slow {
+        Some(_) => disk::make(limits.disk.limit, limits.files.limit),
+        None => Err("the files that were synced have no directory of their own without programs".to_owned()),
+    })
 }
 
 /// `None`: the parent could not map users, and says so itself.
-fn enter(setup: &Setup, channel: &mut UnixStream, parent: i32) -> Result<Option<Entered>, SandboxError> {
+fn enter(
+    setup: &Setup,
+    disk: Option<Result<Disk, String>>,
+    channel: &mut UnixStream,
+    parent: i32,
+) -> Result<Option<Entered>, SandboxError> {
     let program = setup.program.file();
     let talk = |error: io::Error| SandboxError::build("talk to ctrace", "socket", error);
     // As root out here, else in the namespace: a file system belongs to those whom its maker's namespace knows.
@@ -191,7 +212,8 @@ fn enter(setup: &Setup, channel: &mut UnixStream, parent: i32) -> Result<Option<
     namespaces::enter_other_namespaces()?;
     // New credentials clear the death signal.
     namespaces::die_with_parent(Some(parent)).map_err(talk)?;
-    Ok(Some(Entered { many_users, supply, devices: devices.filter(|_| many_users), keyring, controls }))
+    let devices = devices.filter(|_| many_users);
+    Ok(Some(Entered { many_users, supply, devices, keyring, controls, disk }))
 }
 
 /// Nothing of what ctrace was given as standard input and output is open in the sandbox.
@@ -209,7 +231,7 @@ fn forget_descriptors() -> Result<(), SandboxError> {
 
 fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(), SandboxError> {
     let environment = &setup.environment;
-    let Entered { many_users, supply, devices, keyring, controls } = entered;
+    let Entered { many_users, supply, devices, keyring, controls, disk } = entered;
     let _ = nix::unistd::setsid();
     let mult = calibrate();
     let mut problems = Problems::default();
@@ -249,7 +271,11 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
         .collect();
     let names: Vec<Vec<u8>> = roots.iter().map(|&task| task_name(&setup.program, task)).collect();
-    let populated = root::populate(environment, &setup.options.limits, &setup.worker, &names)?;
+    let disk = disk.and_then(|disk| {
+        disk.map_err(|why| problems.add(format!("waits for a disk are not replayed: {why}"))).ok()
+    });
+    let slow = environment.slow.as_deref().zip(disk.as_ref());
+    let populated = root::populate(environment, slow, &setup.options.limits, &setup.worker, &names)?;
     // Kept to the end, so that the workload's terminals get the numbers they had.
     let _taken = root::take_terminals(&environment.terminals);
     problems.count += populated.count;
@@ -273,7 +299,7 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
     let presser = match &controls {
         Some(controls) => {
             let mut lacks = Vec::new();
-            let presser = Presser::start(setup, controls, &control, view.as_ref(), &mut lacks);
+            let presser = Presser::start(setup, controls, &control, view.as_ref(), disk.as_ref(), &mut lacks);
             for text in lacks {
                 problems.add(text);
             }

@@ -7,6 +7,7 @@
 
 mod freezer;
 mod work;
+mod writes;
 
 use super::host::Hierarchies;
 use super::limits::{Limits, Resource};
@@ -21,7 +22,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-pub(crate) use work::Controls;
+pub(crate) use work::{Controls, Switch};
 
 /// Begins the name of every directory: `ctrace-NAMESPACE-PID-START-ORDINAL`.
 const PREFIX: &str = "ctrace-";
@@ -34,8 +35,8 @@ const WEIGHT: u32 = 50;
 const PRESSED: u32 = 2;
 /// Tasks of the engine beside the trace's: the launcher and what helps it.
 pub(crate) const ENGINE_TASKS: u64 = 2;
-/// Tasks that press the workload, at most: one, two on each CPU, and one with memory.
-pub(crate) const PRESSER_TASKS: u64 = 2 * crate::pressure::CPUS_MAX as u64 + 2;
+/// Tasks that press the workload, at most: one, two on each CPU, one with memory, and one for the disk.
+pub(crate) const PRESSER_TASKS: u64 = 2 * crate::pressure::CPUS_MAX as u64 + 3;
 /// How long the cleaner waits for killed processes to be gone.
 const CLEAN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -78,8 +79,14 @@ fn places(groups: &Hierarchies) -> Result<Vec<Directory>, String> {
         return Ok(vec![Directory { controller: None, at: parent.to_owned() }]);
     }
     let mut all = Vec::new();
-    let controllers =
-        [("memory", true), ("pids", true), ("cpu", false), ("cpuacct", false), ("freezer", false)];
+    let controllers = [
+        ("memory", true),
+        ("pids", true),
+        ("cpu", false),
+        ("cpuacct", false),
+        ("freezer", false),
+        ("blkio", false),
+    ];
     for (controller, required) in controllers {
         match groups.v1(controller) {
             // Two of them may be in one hierarchy.
@@ -226,6 +233,8 @@ impl Cgroup {
     }
 
     fn kill(&self) {
+        // A task dies when the write is done that it waits for.
+        self.let_writes_go();
         for directory in &self.directories {
             if directory.controller.is_none() && fs::write(directory.at.join("cgroup.kill"), "1").is_ok() {
                 return;

@@ -9,6 +9,7 @@ pub(crate) mod carrier;
 pub(crate) mod cgroup;
 pub(crate) mod confine;
 pub(crate) mod devices;
+pub(crate) mod disk;
 pub(crate) mod host;
 pub(crate) mod landlock;
 pub(crate) mod limits;

@@ -1,6 +1,7 @@
 //! The private root: a tmpfs with generated files, and nothing of the host but, without root, a few devices that nobody can
 //! change.
 
+use super::disk::Disk;
 use super::limits::{FILE_BYTES, Limits};
 use super::{SandboxError, devices, mounts};
 use crate::plan::environment::{Environment, ExecutableSize, FileKind, FileSpec, PreopenedKind};
@@ -239,6 +240,7 @@ fn supply_in(root: &Path, made: &mut HashSet<PathBuf>) -> io::Result<()> {
 /// When a worker to start with cannot be placed. Other failures are collected.
 pub(crate) fn populate(
     environment: &Environment,
+    slow: Option<(&[u8], &Disk)>,
     limits: &Limits,
     worker: &[u8],
     names: &[Vec<u8>],
@@ -274,6 +276,13 @@ pub(crate) fn populate(
         left -= bytes;
         if let Err(error) = mount_volume(&at, bytes, limits, &mut made) {
             problems.add(format!("file system of {} bytes at {}: {error}", volume.bytes, at.display()));
+        }
+    }
+    if let Some((path, disk)) = slow {
+        let at = inside(path);
+        let placed = place_for_volume(&at, &mut made).and_then(|at| mounts::attach(&disk.mount, &at));
+        if let Err(error) = placed {
+            problems.add(format!("a disk at {}: {error}", at.display()));
         }
     }
     for file in &others {
@@ -479,14 +488,19 @@ fn fill(at: &Path, entries: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts a file system of that size over a directory.
-fn mount_volume(at: &Path, bytes: u64, limits: &Limits, made: &mut HashSet<PathBuf>) -> io::Result<()> {
+/// The directory behind whatever links lead there: a file system is not put over the root, and not over what the engine needs.
+fn place_for_volume(at: &Path, made: &mut HashSet<PathBuf>) -> io::Result<PathBuf> {
     ensure_directory(at, made, 0)?;
-    // Behind whatever links lead there: not over the root, and not over what the engine needs.
     let at = fs::canonicalize(at)?;
     if at == Path::new("/") || ["/dev", "/proc", WORKER_DIRECTORY].iter().any(|own| at.starts_with(own)) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
+    Ok(at)
+}
+
+/// Puts a file system of that size over a directory.
+fn mount_volume(at: &Path, bytes: u64, limits: &Limits, made: &mut HashSet<PathBuf>) -> io::Result<()> {
+    let at = place_for_volume(at, made)?;
     // A size of 0 would be no bound.
     let options =
         format!("mode=1777,size={},nr_inodes={}", bytes.max(4096), limits.files.limit.saturating_add(1));

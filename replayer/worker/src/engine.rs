@@ -9,7 +9,7 @@ use ctrace_program::stored::decode_wait;
 use ctrace_program::{ENGINE_MARK, FAULT_TAG, PROGRAM_BASE, Step, TAG_NOTE, Wait, task_flags};
 
 const FUTEX_WAIT: u64 = 0;
-const FUTEX_WAKE: u64 = 1;
+pub const FUTEX_WAKE: u64 = 1;
 const FUTEX_REQUEUE: u64 = 3;
 const FUTEX_LOCK_PI_PRIVATE: u64 = 6 | 128;
 /// Where a locked PI futex holds its owner (`FUTEX_TID_MASK`, include/uapi/linux/futex.h).

@@ -15,6 +15,7 @@ mod args;
 mod bounds;
 mod deaths;
 mod descriptors;
+mod disk;
 mod elsewhere;
 mod engine;
 mod epoll;

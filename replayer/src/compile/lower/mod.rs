@@ -310,6 +310,11 @@ impl Lower<'_> {
             self.ended(task);
         }
         self.free_numbers(cx, &mut lowered, &mut waits);
+        if let Some((path, _)) = self.world.waited_for(task, call, &known)
+            && self.surroundings.is_slow(self.world.paths.get(path))
+        {
+            lowered.step.flags |= flags::WAITS_FOR_DISK;
+        }
         self.arm(cx, &mut lowered, &mut waits)?;
         let step = if known.sc == Sc::ExitGroup && self.world.procs[cx.proc as usize].parent.is_some() {
             self.leaves(cx, lowered, waits)

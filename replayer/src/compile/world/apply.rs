@@ -2,8 +2,9 @@
 
 use super::super::CompileError;
 use super::super::calls::{Known, Sc};
-use super::super::fsmodel::NodeKind;
+use super::super::fsmodel::{InodeIx, NodeKind};
 use super::super::netlink;
+use super::super::paths::PathId;
 use super::super::source::Source;
 use super::super::steps::terminals::{TIOCGPTN, TIOCGPTPEER};
 use super::{
@@ -11,8 +12,9 @@ use super::{
     TaskIx, World, canonical, detail_addr, detail_epoll, detail_local, detail_newfds, detail_object,
     detail_str, detail_value, new_sock, open_flags,
 };
+use crate::pressure::LEAST_WAIT_NS;
 use ctrace_analysis::fds::{Effect, Said, SocketEffect, effects, socket_effect};
-use ctrace_format::syscalls::{self, Kind};
+use ctrace_format::syscalls::{self, Kind, On};
 use ctrace_format::{Object, SockAddr, Syscall, SyscallFlags};
 
 pub(crate) const ENOSPC: i64 = -28;
@@ -74,6 +76,10 @@ impl World {
         }
         if ok {
             self.judge_lower(call, known.sc);
+            if let Some((path, inode)) = self.waited_for(task, call, known) {
+                let dev = self.fs.node(inode).dev;
+                self.fs.devices.synced(dev, self.paths.get(path), call.duration_ns);
+            }
         }
         self.change_table(source, task, call, known.sc, end_ns)?;
         if let Some(effect) = socket_effect(known.sc, call) {
@@ -420,6 +426,24 @@ impl World {
                 self.connected(task, ix, addr, end_ns);
             }
             SocketEffect::Connects { .. } => {}
+        }
+    }
+
+    /// The file that a call waited for until it was on its disk.
+    pub(crate) fn waited_for(
+        &self,
+        task: TaskIx,
+        call: &Syscall,
+        known: &Known,
+    ) -> Option<(PathId, InodeIx)> {
+        if known.row().waits != Some(On::Disk) || call.duration_ns < LEAST_WAIT_NS || call.ret < 0 {
+            return None;
+        }
+        let is_of_one = matches!(known.sc, Sc::Fsync | Sc::Fdatasync | Sc::SyncFileRange);
+        let ofd = is_of_one.then(|| self.ofd_of(task, call.args[0] as i32)).flatten()?;
+        match self.ofds[ofd as usize].kind {
+            OfdKind::Node { path, inode } => Some((path, inode)),
+            _ => None,
         }
     }
 

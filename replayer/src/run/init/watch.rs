@@ -163,7 +163,7 @@ impl<'a> Watch<'a> {
                 0 => return true,
                 p if p < 0 => return false,
                 p if self.threads.reaped(p, status) => {}
-                p if self.presser.as_mut().is_some_and(|presser| presser.reaped(p)) => {}
+                p if self.presser.as_mut().is_some_and(|presser| presser.reaped(p, self.control)) => {}
                 p if p == self.root_pid => self.root_status = Some(status),
                 _ => {}
             }

@@ -24,6 +24,8 @@ impl Cgroup {
     /// Where there is no freezer, or it refuses.
     pub(crate) fn freeze(&self) -> io::Result<u8> {
         let at = self.freezer().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        // A task that waits for a write is frozen, and killed, when that is done.
+        self.let_writes_go();
         if at.controller.is_some() {
             fs::write(at.at.join("freezer.state"), FROZEN).map(|()| 1)
         } else {

@@ -4,7 +4,8 @@
 //! In version 2 processes are in leaves only: the engine has a group beside the workload's. Both are of a replay that is
 //! pressed, and go with it.
 
-use super::{Cgroup, Directory, counter};
+use super::super::disk::Device;
+use super::{Cgroup, Directory, counter, writes};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,7 +16,7 @@ pub(super) const WORK: &str = "work";
 /// Version 2: the engine's group.
 pub(super) const ENGINE: &str = "engine";
 /// Controllers of version 2 that the groups within are given.
-const CONTROLLERS: [&str; 3] = ["+memory", "+pids", "+cpu"];
+const CONTROLLERS: [&str; 4] = ["+memory", "+pids", "+cpu", "+io"];
 
 impl Directory {
     /// The groups within, whether they are there or not.
@@ -36,7 +37,7 @@ impl Directory {
 
 impl Cgroup {
     /// The directories of the workload's group.
-    fn work(&self, controller: &str) -> Option<PathBuf> {
+    pub(super) fn work(&self, controller: &str) -> Option<PathBuf> {
         self.of(controller).map(|at| at.join(WORK))
     }
 
@@ -90,6 +91,8 @@ pub(crate) struct Controls {
     memory: Option<File>,
     whole_memory: Option<File>,
     pids_max: Option<File>,
+    /// What the group may write to each device.
+    writes: Option<File>,
 }
 
 impl Controls {
@@ -131,6 +134,7 @@ impl Controls {
             memory: work("memory", now),
             whole_memory: whole,
             pids_max: work("pids", "pids.max"),
+            writes: work("blkio", writes::file(version)).or_else(|| work("io", writes::file(version))),
         })
     }
 
@@ -145,6 +149,7 @@ impl Controls {
             &self.memory,
             &self.whole_memory,
             &self.pids_max,
+            &self.writes,
         ];
         let others = others.into_iter().flatten();
         self.enter.iter().chain(quota).chain(others).map(AsRawFd::as_raw_fd).collect()
@@ -233,10 +238,34 @@ impl Controls {
         write(self.pids_max.as_ref().ok_or(io::ErrorKind::Unsupported)?, &most.to_string())
     }
 
+    /// The switch of what the group writes to a device; `None`: nothing here can hold it up.
+    pub(crate) fn switch(&self, device: Device) -> Option<Switch> {
+        let file = self.writes.as_ref()?.try_clone().ok()?;
+        Some(Switch { file, version: self.version, device })
+    }
+
     /// The processes of the group, as this process knows them.
     pub(crate) fn processes(&self) -> Vec<i32> {
         let text = self.enter.first().and_then(read).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
+    }
+}
+
+/// Holds up what the workload's group writes to a device, or lets it go.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    file: File,
+    version: u8,
+    device: Device,
+}
+
+impl Switch {
+    pub(crate) fn hold(&self, hold: bool) -> io::Result<()> {
+        write(&self.file, &writes::rule(self.version, &self.device.to_string(), hold))
+    }
+
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }
 

@@ -334,6 +334,9 @@ fn call(task: &Task, index: u32, step: &Step) {
         regs[5] = fault_tag(step.expect);
         count(&task.slot.counters.emulated, 1);
     }
+    if step.flags & flags::WAITS_FOR_DISK != 0 && !emulated {
+        crate::disk::hold_writes(task, step);
+    }
     let _turn = Turn::of(task, index, step, &regs);
     let forced = Forced::watch(task);
     let strikes = flags::ENGINE | flags::INJECTED;

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Deref;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
 
 /// How far an effect is from the recorded one.
 #[derive(Debug, Default)]
@@ -87,11 +88,12 @@ pub(super) struct Page {
     pub(super) ballast_cpu_ns: AtomicU64,
     /// Those that spin beside the workload's group.
     pub(super) neighbours: Crew,
-    /// Throttled time, CPU time, and CPU time of neighbours, ns; memory, bytes.
+    /// Throttled time, CPU time, CPU time of neighbours, and time in which writes were held up, ns; memory, bytes.
     pub(super) throttled: Score,
     pub(super) used: Score,
     pub(super) crowded: Score,
     pub(super) memory: Score,
+    pub(super) held_up: Score,
 }
 
 /// The page, mapped.
@@ -121,8 +123,20 @@ impl Deref for Board {
 /// Wakes those that wait for a word, having changed it.
 pub(super) fn call(word: &AtomicU32) {
     word.fetch_add(1, SeqCst);
-    // SAFETY: wakes waiters on a word of the mapped page.
+    wake(word);
+}
+
+/// Wakes those that wait for a word, which was changed.
+pub(super) fn wake(word: &AtomicU32) {
+    // SAFETY: wakes waiters on a word of shared memory that stays mapped.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+/// Waits for so long at most until a word is another than it was.
+pub(super) fn await_call_for(word: &AtomicU32, was: u32, time: Duration) {
+    let time = libc::timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+    // SAFETY: waits on a word of shared memory that stays mapped; the time is read before the call returns.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, was, &raw const time) };
 }
 
 /// Waits until a word is another than it was.

@@ -8,7 +8,7 @@ use super::helpers;
 use super::neighbours::Neighbours;
 use super::throttling::Throttling;
 use crate::pressure::{BIN_NS, CPUS_MAX, Pressure};
-use crate::sandbox::cgroup::Controls;
+use crate::sandbox::cgroup::{Controls, Switch};
 use crate::sandbox::limits::Limits;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 /// A wait for a moment of the replay clock, which may be held back meanwhile.
-const NAP: Duration = Duration::from_millis(2);
+pub(super) const NAP: Duration = Duration::from_millis(2);
 
 /// The presser's own life.
 pub(super) struct Conductor<'a> {
@@ -33,6 +33,10 @@ pub(super) struct Conductor<'a> {
     pub(super) burners: u32,
     /// The workload's neighbours.
     pub(super) neighbours: Vec<i32>,
+    /// Helpers that take nothing.
+    pub(super) others: u32,
+    /// Holds up writes to the disk.
+    pub(super) switch: Option<&'a Switch>,
     /// The limit on the memory of the workload's group, bytes, if it has one.
     pub(super) memory_limit: Option<u64>,
 }
@@ -64,6 +68,7 @@ impl Conductor<'_> {
         let mut keep = self.controls.descriptors();
         keep.extend([told.as_raw_fd()]);
         keep.extend(self.threads.descriptor());
+        keep.extend(self.switch.map(Switch::descriptor));
         crate::sandbox::close_all_but(&keep);
         // SAFETY: integers only: as exact as it can be.
         unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
@@ -91,11 +96,14 @@ impl Conductor<'_> {
             let ballast = helpers::start(within, c"ctrace-ballast", || helpers::hold(page))?;
             self.helpers.ballast = Some(ballast);
         }
+        if let Some(switch) = self.switch {
+            self.start_holding_writes(switch)?;
+        }
         Ok(())
     }
 
     /// Time since the gate opened, less what the replay clock was held back; `None`: it is closed.
-    fn clock_ns(&self) -> Option<u64> {
+    pub(super) fn clock_ns(&self) -> Option<u64> {
         let header = self.control.header();
         if header.gate.load(SeqCst) == 0 {
             return None;
@@ -178,7 +186,7 @@ impl Conductor<'_> {
     pub(super) fn still_there(&self) -> io::Result<()> {
         // SAFETY: asks for ended children; no status is wanted.
         let gone = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
-        let none = self.neighbours.is_empty() && self.helpers == Helpers::default();
+        let none = self.neighbours.is_empty() && self.others == 0 && self.helpers == Helpers::default();
         if gone == 0 || none { Ok(()) } else { Err(io::Error::other("a helper has ended")) }
     }
 }

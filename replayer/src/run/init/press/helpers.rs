@@ -10,6 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{ForkResult, fork};
 use std::ffi::CStr;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// Address space of the ballast: sparse, only touched pages count.
@@ -26,8 +27,18 @@ pub(super) fn become_engine(name: &CStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts a process, in the workload's group where there is one to enter.
+/// Starts a process without descriptors, in the workload's group where there is one to enter.
 pub(super) fn start(controls: Option<&Controls>, name: &CStr, life: impl FnOnce()) -> io::Result<i32> {
+    start_with(controls, name, &[], life)
+}
+
+/// Starts one that keeps these descriptors.
+pub(super) fn start_with(
+    controls: Option<&Controls>,
+    name: &CStr,
+    keep: &[RawFd],
+    life: impl FnOnce(),
+) -> io::Result<i32> {
     // SAFETY: as in `launch`; we are single-threaded.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child.as_raw()),
@@ -36,7 +47,7 @@ pub(super) fn start(controls: Option<&Controls>, name: &CStr, life: impl FnOnce(
             if become_engine(name).and_then(entered).is_err() {
                 super::super::exit(1);
             }
-            crate::sandbox::close_all_but(&[]);
+            crate::sandbox::close_all_but(keep);
             life();
             super::super::exit(1)
         }

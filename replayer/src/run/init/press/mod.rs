@@ -3,6 +3,7 @@
 
 mod board;
 mod conductor;
+mod disk;
 mod helpers;
 mod memory;
 mod neighbours;
@@ -13,7 +14,8 @@ use super::super::pressed::{Effect, Helpers, Pressed};
 use super::threads::Threads;
 use super::{Setup, exit};
 use crate::pressure::{CPUS_MAX, Demand, Pressure, least_memory_limit};
-use crate::sandbox::cgroup::Controls;
+use crate::sandbox::cgroup::{Controls, Switch};
+use crate::sandbox::disk::Disk;
 use board::{Board, Page, Score};
 use conductor::Conductor;
 use nix::unistd::{ForkResult, fork};
@@ -29,10 +31,11 @@ enum Aim {
     CpuTime,
     Neighbours,
     Memory,
+    Disk,
 }
 
 impl Aim {
-    const ALL: [Self; 4] = [Self::Throttling, Self::CpuTime, Self::Neighbours, Self::Memory];
+    const ALL: [Self; 5] = [Self::Throttling, Self::CpuTime, Self::Neighbours, Self::Memory, Self::Disk];
 
     /// Whether this pressure aims at it.
     fn is_of(self, pressure: &Pressure) -> bool {
@@ -43,6 +46,7 @@ impl Aim {
             Self::CpuTime => has(|bin| bin.used_ns > 0),
             Self::Neighbours => has(|bin| bin.crowding_ns() > 0),
             Self::Memory => pressure.memory.is_some(),
+            Self::Disk => pressure.disk.is_some(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Aim {
             Self::CpuTime => ["cpu", "the workload's own tasks, which compute between calls", "ns"],
             Self::Neighbours => ["neighbours", "processes that spin, beside the workload's cgroup", "ns"],
             Self::Memory => ["memory", "ballast in the workload's cgroup", "bytes"],
+            Self::Disk => ["disk", "a disk of its own, to which a cgroup's limit holds writes up", "ns"],
         }
     }
 
@@ -62,6 +67,7 @@ impl Aim {
             Self::CpuTime => &page.used,
             Self::Neighbours => &page.crowded,
             Self::Memory => &page.memory,
+            Self::Disk => &page.held_up,
         }
     }
 
@@ -91,6 +97,7 @@ pub(super) struct Presser {
     /// Its helpers, as init knows them.
     pub(super) helpers: Helpers,
     aims: Vec<Aim>,
+    switch: Option<Switch>,
 }
 
 impl Presser {
@@ -103,6 +110,7 @@ impl Presser {
         controls: &Controls,
         control: &Control,
         view: Option<&OwnedFd>,
+        disk: Option<&Disk>,
         problems: &mut Vec<String>,
     ) -> Result<Option<Self>, String> {
         let mut pressure = setup.pressure.clone();
@@ -125,6 +133,18 @@ impl Presser {
                     .to_owned(),
             );
         }
+        let disk = disk.filter(|_| pressure.disk.is_some());
+        let switch = disk.and_then(|disk| controls.switch(disk.device));
+        if switch.is_none() {
+            pressure.disk = None;
+        }
+        if disk.is_some() && switch.is_none() {
+            problems.push(
+                "waits for a disk are not replayed: the blkio controller (io in version 2) is not handed down to \
+                 where ctrace runs"
+                    .to_owned(),
+            );
+        }
         let memory_limit = bound(&pressure, setup, controls, problems);
         let aims: Vec<Aim> = Aim::ALL.into_iter().filter(|aim| aim.is_of(&pressure)).collect();
         if aims.is_empty() {
@@ -140,7 +160,10 @@ impl Presser {
                 let mut text = String::new();
                 File::from(heard).read_to_string(&mut text).map_err(fail)?;
                 match text.parse() {
-                    Ok(helpers) => Ok(Some(Self { pid: child.as_raw(), board, died: false, helpers, aims })),
+                    Ok(helpers) => {
+                        let pid = child.as_raw();
+                        Ok(Some(Self { pid, board, died: false, helpers, aims, switch }))
+                    }
                     Err(()) => Err(fail(io::Error::other(text))),
                 }
             }
@@ -158,6 +181,8 @@ impl Presser {
                     helpers: Helpers::default(),
                     burners: 0,
                     neighbours: Vec::new(),
+                    others: 0,
+                    switch: switch.as_ref(),
                     memory_limit,
                 };
                 let status = conductor.live(&mut told);
@@ -167,9 +192,13 @@ impl Presser {
     }
 
     /// Takes note of a process that has ended. True: it was the presser.
-    pub(super) fn reaped(&mut self, pid: i32) -> bool {
+    pub(super) fn reaped(&mut self, pid: i32, control: &Control) -> bool {
         let is_ours = pid == self.pid;
         self.died |= is_ours && self.board.over.load(SeqCst) == 0;
+        if let Some(switch) = self.switch.as_ref().filter(|_| is_ours) {
+            // When the device is gone there is nothing to let go.
+            let _ = disk::let_go(control, switch);
+        }
         is_ours
     }
 
