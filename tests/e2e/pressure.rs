@@ -1,4 +1,4 @@
-//! Recorded pressure comes back in a replay: throttling by a quota, and memory. Nothing of it stays.
+//! Recorded pressure comes back in a replay: throttling by a quota, memory, and a slow disk. Nothing of it stays.
 
 use crate::host::{alone, can_record, run, shared};
 use crate::judged::{PYTHON, all_but_time_matches};
@@ -105,6 +105,104 @@ fn who_was_throttled_is_throttled_again() {
     let outcome = replayed(&trace, "off");
     assert_eq!(outcome["pressure"]["by_kind"], serde_json::json!({}));
     assert_eq!(last(&replay, "cpu_throttled_ns"), None);
+}
+
+/// An ext4 of a test's own on a loop device: a limit on that device is nobody else's.
+struct SlowDisk {
+    device: String,
+    at: PathBuf,
+    numbers: String,
+}
+
+impl SlowDisk {
+    /// `None`, said: this host makes none.
+    fn make(directory: &Path) -> Option<Self> {
+        let told = |program: &str, args: &[&str]| {
+            let output = std::process::Command::new(program).args(args).output().ok()?;
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        let (image, at) = (directory.join("image"), directory.join("slow"));
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        fs::create_dir(&at).unwrap();
+        let image = image.to_str().unwrap();
+        // A journal's thread would wait in place of the program.
+        let made = told("/sbin/mkfs.ext4", &["-q", "-O", "^has_journal", image])
+            .and_then(|_| told("/sbin/losetup", &["-f", "--show", image]));
+        let Some(device) = made else {
+            println!("skipped: no ext4 on a loop device");
+            return None;
+        };
+        let mut disk = Self { numbers: String::new(), at, device };
+        told("/bin/mount", &[&disk.device, disk.at.to_str().unwrap()]).unwrap();
+        let name = disk.device.rsplit('/').next().unwrap();
+        let numbers = fs::read_to_string(format!("/sys/block/{name}/dev")).unwrap();
+        numbers.trim().clone_into(&mut disk.numbers);
+        Some(disk)
+    }
+}
+
+impl Drop for SlowDisk {
+    fn drop(&mut self) {
+        let run = |program: &str, arg: &[&str]| std::process::Command::new(program).args(arg).output();
+        let _ = run("/bin/umount", &[self.at.to_str().unwrap()]);
+        let _ = run("/sbin/losetup", &["-d", &self.device]);
+    }
+}
+
+#[test]
+fn who_waited_for_a_slow_disk_waits_again() {
+    if !can_record() {
+        return;
+    }
+    let _host = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SlowDisk::make(dir.path()) else { return };
+    let limit = format!("{} 300000", disk.numbers);
+    let Some(group) = Group::make("blkio", &[("blkio.throttle.write_bps_device", &limit)]) else { return };
+    // A short sync before each long one, another thread that syncs at the same time, and a file that came from elsewhere.
+    let program = "
+import os, threading, time
+D = 'DIR/data'; os.makedirs(D); os.makedirs('DIR/new')
+def write(name, times):
+    f = os.open(D + '/' + name, os.O_CREAT | os.O_WRONLY)
+    for i in range(times):
+        os.fsync(f); os.write(f, b'x' * 24000); os.fsync(f); time.sleep(0.02)
+t = threading.Thread(target=write, args=('a', 3)); t.start()
+write('b', 5); t.join()
+f = os.open('DIR/new/c', os.O_CREAT | os.O_WRONLY); os.write(f, b'x' * 30000); os.fdatasync(f)
+os.rename('DIR/new/c', D + '/c')
+";
+    let trace = group.record(dir.path(), &program.replace("DIR", disk.at.to_str().unwrap()));
+    let waits = |of: &Path| {
+        let told = run(["events", of.to_str().unwrap(), "-e", "fsync,fdatasync", "--json"]).expect(0).stdout;
+        let rows = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut waits: Vec<(u64, u64)> = rows
+            .filter(|row| row["name"] == "fsync" || row["name"] == "fdatasync")
+            .map(|row| (row["t_ns"].as_u64().unwrap(), row["duration_ns"].as_u64().unwrap()))
+            .collect();
+        waits.sort_unstable();
+        waits.into_iter().map(|(_, ns)| ns).collect::<Vec<u64>>()
+    };
+    let recorded: Vec<u64> = waits(&trace);
+    let sum = |of: &[u64]| of.iter().sum::<u64>();
+    assert!(sum(&recorded) > 500_000_000, "{recorded:?}");
+    let outcome = replayed(&trace, "disk");
+    let reached = outcome["pressure"]["by_kind"]["disk"]["reached"].as_u64().unwrap();
+    assert!(reached > 200_000_000, "{outcome:#}");
+    let again = waits(Path::new(outcome["replay_trace"].as_str().unwrap()));
+    assert_eq!(recorded.len(), again.len());
+    assert!(sum(&again) > sum(&recorded) / 2, "{recorded:?}, {again:?}");
+    // Nobody waits for what others wait for: the short ones stay short in most cases, however busy the machine is.
+    let long = |of: &[u64]| of.iter().filter(|ns| **ns > 30_000_000).count();
+    assert!(long(&again) <= long(&recorded) + 2, "{recorded:?}, {again:?}");
+    assert!(left().is_empty(), "{:?}", left());
+    let loops = fs::read_dir("/sys/block").unwrap().flatten();
+    let files = loops.filter_map(|at| fs::read_to_string(at.path().join("loop/backing_file")).ok());
+    assert_eq!(files.filter(|file| file.contains("ctrace-disk")).count(), 0);
+    // Without, nothing waits.
+    let outcome = replayed(&trace, "off");
+    let again = waits(Path::new(outcome["replay_trace"].as_str().unwrap()));
+    assert!(sum(&again) < sum(&recorded) / 2, "{recorded:?}, {again:?}");
 }
 
 #[test]

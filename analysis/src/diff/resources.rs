@@ -106,18 +106,22 @@ fn warped(levels: Both<&[f64]>) -> Option<f64> {
     let bins = levels.recorded.len().max(levels.other.len());
     let at = |of: &[f64], i: usize| of.get(i).copied().unwrap_or(0.0);
     let sum: f64 = levels.recorded.iter().sum();
-    // The least differences of the bins before, of one row.
-    let mut row = vec![f64::INFINITY; bins + 1];
-    row[0] = 0.0;
+    // The least differences up to a bin of the one run and, for each of the bins around it, that of the other: a day has so
+    // many bins that all pairs of them could not be looked at.
+    const AROUND: usize = 2 * AHEAD + 1;
+    let mut row = [f64::INFINITY; AROUND + 1];
+    row[AHEAD] = 0.0;
     for i in 0..bins {
-        let mut next = vec![f64::INFINITY; bins + 1];
-        for j in i.saturating_sub(AHEAD)..(i + AHEAD + 1).min(bins) {
+        let mut next = [f64::INFINITY; AROUND + 1];
+        for k in 0..AROUND {
+            let Some(j) = (i + k).checked_sub(AHEAD).filter(|j| *j < bins) else { continue };
             let differs = (at(levels.recorded, i) - at(levels.other, j)).abs();
-            next[j + 1] = differs + row[j].min(row[j + 1]).min(next[j]);
+            let before = if k == 0 { f64::INFINITY } else { next[k - 1] };
+            next[k] = differs + row[k].min(row[k + 1]).min(before);
         }
         row = next;
     }
-    row.last().filter(|_| sum > 0.0).map(|apart| apart / sum)
+    (sum > 0.0).then(|| row[AHEAD] / sum)
 }
 
 /// The levels of a run from the least to the highest, as many as the recording has. When a collector gives memory back is
@@ -273,6 +277,9 @@ mod tests {
         assert_eq!(of(&[1.0], &[]), Some(1.0));
         // What the other run has after the end of the recording counts, as it does without warping.
         assert_eq!(of(&[2.0, 2.0], &[2.0, 2.0, 1.0]), Some(0.25));
+        // A day has so many bins.
+        let day = vec![1.0; 864_000];
+        assert_eq!(of(&day, &day), Some(0.0));
     }
 
     #[test]

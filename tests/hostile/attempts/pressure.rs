@@ -30,6 +30,16 @@ fn samples(t: &mut Story, all: &[Series]) {
     }
 }
 
+/// Files that are written, and synced for so long each.
+fn synced(t: &mut Story, paths: &[&str], bytes: i64, takes_ns: u64) {
+    for path in paths {
+        let fd = t.open(path, libc::O_CREAT | libc::O_RDWR);
+        t.call("write", [fd, 0, bytes]).ret(bytes);
+        t.call("fsync", [fd]).takes(takes_ns);
+        t.call("close", [fd]);
+    }
+}
+
 /// A second of calls that plans are about.
 fn calls(t: &mut Story) {
     for number in 0..10 {
@@ -78,6 +88,29 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     pressed("pressure: no task may live", |t, _| {
         samples(t, &[(Metric::PidsLimit, |_| 0), (Metric::Pids, |_| u64::MAX)]);
         calls(t);
+    }),
+    pressed("pressure: an hour until a file is on a disk", |t, _| {
+        synced(t, &["/data/a", "/data/b"], 4096, 36_000 * BIN_NS);
+    }),
+    pressed("pressure: longer than time is until a file is on a disk", |t, _| {
+        synced(t, &["/data/a"], 4096, u64::MAX);
+    }),
+    pressed("pressure: a slow disk in place of devices", |t, _| {
+        synced(t, &["/dev/null", "/dev/../dev/x"], 4096, 2 * BIN_NS);
+    }),
+    pressed("pressure: a slow disk in place of processes", |t, _| {
+        synced(t, &["/proc/self/x", "/proc/1/environ"], 4096, 2 * BIN_NS);
+    }),
+    pressed("pressure: a slow disk in place of the engine", |t, _| {
+        synced(t, &["/.ctrace/0/x", "/.ctrace/1/x"], 4096, 2 * BIN_NS);
+    }),
+    pressed("pressure: a slow disk in place of the root, by names that go up", |t, _| {
+        synced(t, &["/a/../x", "/a/b/../../../../y", "/../../z"], 4096, 2 * BIN_NS);
+    }),
+    pressed("pressure: more on a slow disk than there is memory", |t, _| {
+        for number in 0..64 {
+            synced(t, &[&format!("/data/{number}")], 256 << 20, BIN_NS / 4);
+        }
     }),
     pressed("pressure: a quota of nothing, throttled for ever", |t, _| {
         samples(
