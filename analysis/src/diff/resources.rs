@@ -103,12 +103,12 @@ fn distance(levels: Both<&[f64]>) -> Option<Distance> {
 fn warped(levels: Both<&[f64]>) -> Option<f64> {
     /// Bins that one run may be ahead at most.
     const AHEAD: usize = 20;
+    const AROUND: usize = 2 * AHEAD + 1;
     let bins = levels.recorded.len().max(levels.other.len());
     let at = |of: &[f64], i: usize| of.get(i).copied().unwrap_or(0.0);
     let sum: f64 = levels.recorded.iter().sum();
     // The least differences up to a bin of the one run and, for each of the bins around it, that of the other: a day has so
     // many bins that all pairs of them could not be looked at.
-    const AROUND: usize = 2 * AHEAD + 1;
     let mut row = [f64::INFINITY; AROUND + 1];
     row[AHEAD] = 0.0;
     for i in 0..bins {
