@@ -170,11 +170,14 @@ impl Disk {
         self.waits.store(false, Ordering::Release);
         self.progress.fetch_add(1, Ordering::AcqRel);
         answer.unwrap_or_else(|source| {
-            let what = match source.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the disk does not answer",
-                _ => "the process that writes has ended",
+            let (kind, what) = match source.kind() {
+                kind @ (io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    (kind, "the disk does not answer")
+                }
+                // Not that of its pipe: a broken pipe is a reader of the output who has read enough.
+                _ => (io::ErrorKind::Other, "the process that writes has ended"),
             };
-            let source = io::Error::new(source.kind(), what);
+            let source = io::Error::new(kind, what);
             let named = matches!(op, Op::Check | Op::Create | Op::CreateFree);
             let path =
                 if named { PathBuf::from(OsString::from_vec(payload.to_vec())) } else { PathBuf::new() };

@@ -4,6 +4,7 @@ use crate::host::{
     Belongings, Guarded, Recording, alone, can_record, ctrace, expect_nothing_left, has, run, wait_for,
 };
 use nix::sys::signal::Signal;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A process that makes calls without end.
@@ -41,6 +42,40 @@ fn a_killed_recorder_leaves_a_trace_that_opens_and_nothing_in_the_kernel() {
     let repaired = dir.path().join("repaired.ctr");
     run(["repair".as_ref(), partial.as_os_str(), "-o".as_ref(), repaired.as_os_str()]).expect(0);
     run(["verify".as_ref(), repaired.as_os_str()]).expect(0);
+}
+
+/// The process that has a file open.
+fn holder(file: &Path) -> Option<i32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    all.find(|pid| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|at| at == file)
+    })
+}
+
+#[test]
+fn a_recorder_whose_writer_is_killed_says_so_and_what_was_written_stays() {
+    if !can_record() {
+        return;
+    }
+    let _host = alone();
+    let before = Belongings::now();
+    let dir = tempfile::tempdir().unwrap();
+    let target = busy();
+    let output = dir.path().join("x.ctr");
+    let recording = Recording::start(&["-p", &target.0.id().to_string()], &output);
+    let partial = dir.path().join("x.ctr.partial");
+    wait_for("chunks on disk", || std::fs::metadata(&partial).is_ok_and(|m| m.len() > 100_000));
+    let writer = nix::unistd::Pid::from_raw(holder(&partial).unwrap());
+    nix::sys::signal::kill(writer, Signal::SIGKILL).unwrap();
+    let (code, said) = recording.finish();
+    drop(target);
+    assert_eq!(code, Some(74), "{said}");
+    assert!(said.contains("the process that writes has ended"), "{said}");
+    expect_nothing_left(&before);
+    let info = run(["info".as_ref(), "--json".as_ref(), partial.as_os_str()]).expect(0).json();
+    assert!(info["events"]["syscalls"].as_u64().unwrap() > 0, "{info}");
 }
 
 #[test]

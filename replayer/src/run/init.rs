@@ -19,6 +19,7 @@ use crate::plan::need::Need;
 use crate::pressure::Pressure;
 use crate::sandbox::cgroup::{Cgroup, Controls};
 use crate::sandbox::disk::{self, Disk};
+use crate::sandbox::limits::Limits;
 use crate::sandbox::root::{self, Problems, Supply, WORKER_DIRECTORY, file_name};
 use crate::sandbox::{
     Layers, SandboxError, bounds, carrier, close_all_but, devices, landlock, namespaces, net,
@@ -154,13 +155,19 @@ struct Entered {
     disk: Option<Result<Disk, String>>,
 }
 
+/// The part of the limit on files that is the disk's on which waits are replayed. The limit is twice what a replay needs
+/// (`Limits`): each half has room for all of it.
+fn slow_bytes(limits: &Limits) -> u64 {
+    limits.disk.limit / 2
+}
+
 /// Makes the disk on which waits are replayed, where there are some. `Err`: why there is none.
 fn disk_for(setup: &Setup) -> Option<Result<Disk, String>> {
     setup.pressure.disk.as_ref()?;
     setup.cgroup.as_ref().filter(|cgroup| cgroup.is_parted())?;
     let limits = &setup.options.limits;
     Some(match setup.environment.slow {
-        Some(_) => disk::make(limits.disk.limit, limits.files.limit),
+        Some(_) => disk::make(slow_bytes(limits), limits.files.limit),
         None => Err("the files that were synced have no directory of their own without programs".to_owned()),
     })
 }
@@ -258,12 +265,19 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
     let hostname = &hostname[..hostname.len().min(64)];
     nix::unistd::sethostname(std::ffi::OsStr::from_bytes(hostname))
         .map_err(|errno| SandboxError::build("set the host name", "sethostname", errno))?;
+    let disk = disk.and_then(|disk| {
+        disk.map_err(|why| problems.add(format!("waits for a disk are not replayed: {why}"))).ok()
+    });
+    let mut limits = setup.options.limits;
+    if disk.is_some() {
+        limits.disk.limit -= slow_bytes(&limits);
+    }
     let workers = environment.executables.len() as u64 + 1;
     let mut own_bytes = workers * (setup.worker.len() as u64).next_multiple_of(4096);
     if matches!(supply, Supply::Copy(..)) {
         own_bytes += (setup.program.header.len + RESERVED_BYTES).next_multiple_of(4096);
     }
-    root::enter(environment, &setup.options.limits, own_bytes, devices.as_ref())?;
+    root::enter(environment, &limits, own_bytes, devices.as_ref())?;
     let copied = root::supply(supply, setup.program.file(), &setup.worker)?;
     forget_descriptors()?;
 
@@ -271,11 +285,8 @@ fn init(setup: &Setup, channel: &mut UnixStream, entered: Entered) -> Result<(),
         .filter(|&task| flags_of(&setup.program, task) & (task_flags::ROOT | task_flags::PEER_ROOT) != 0)
         .collect();
     let names: Vec<Vec<u8>> = roots.iter().map(|&task| task_name(&setup.program, task)).collect();
-    let disk = disk.and_then(|disk| {
-        disk.map_err(|why| problems.add(format!("waits for a disk are not replayed: {why}"))).ok()
-    });
     let slow = environment.slow.as_deref().zip(disk.as_ref());
-    let populated = root::populate(environment, slow, &setup.options.limits, &setup.worker, &names)?;
+    let populated = root::populate(environment, slow, &limits, &setup.worker, &names)?;
     // Kept to the end, so that the workload's terminals get the numbers they had.
     let _taken = root::take_terminals(&environment.terminals);
     problems.count += populated.count;

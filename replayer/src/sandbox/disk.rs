@@ -2,8 +2,9 @@
 //! loop device, so that the kernel's limits on a device hold for it and for nobody else.
 //!
 //! It has no journal: the thread that commits one would wait in place of the task that syncs. The device goes with the last
-//! mount of it (`LO_FLAGS_AUTOCLEAR`, drivers/block/loop.c), and the memory with the device. What is written there is charged
-//! to the workload's group.
+//! mount of it (`LO_FLAGS_AUTOCLEAR`, drivers/block/loop.c), and the memory with the device. In version 2 of cgroups that is
+//! charged to whoever writes (`loop_queue_work`), in version 1 to nobody: the disk is as small as the replay's limit on files
+//! allows.
 
 use super::namespaces;
 use rustix::fs::{Gid, MemfdFlags, Mode, Uid, fchmod, fchown, memfd_create};
