@@ -38,6 +38,11 @@ struct Found {
     executable_sizes: BTreeMap<Vec<u8>, ExecutableSize>,
 }
 
+/// Whether a path is that of a directory, or below it.
+fn is_in(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
 /// The surroundings of the workload.
 pub(crate) struct Surroundings {
     environment: Environment,
@@ -62,7 +67,7 @@ impl Surroundings {
     ) -> Result<Self, CompileError> {
         let Found { files, executables, executable_sizes } = files(fs, paths, &facts.links, budget)?;
         let full = fs.devices.volumes(&executables);
-        let slow = fs.devices.slow(&executables);
+        let slow = fs.devices.slow(&executables, |place| files.iter().any(|file| is_in(&file.path, place)));
         let mut volumes: Vec<_> = full.values().cloned().collect();
         volumes.sort_by(|a, b| a.path.cmp(&b.path));
         volumes.dedup_by(|a, b| a.path == b.path);
@@ -108,9 +113,7 @@ impl Surroundings {
 
     /// Whether a path is below the directory that is on a disk of its own where waits are replayed.
     pub(crate) fn is_slow(&self, path: &[u8]) -> bool {
-        self.environment.slow.as_ref().is_some_and(|place| {
-            path.strip_prefix(place.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        })
+        self.environment.slow.as_ref().is_some_and(|place| is_in(path, place))
     }
 
     /// The first task begins with a descriptor.

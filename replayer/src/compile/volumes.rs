@@ -93,8 +93,9 @@ impl Devices {
     }
 
     /// The directory to be on a disk of its own: that of the files for which calls waited longest, with all directories
-    /// between which and it names were moved. There is none if that would be the root, has programs in it, or was full.
-    pub(crate) fn slow(&self, executables: &[Vec<u8>]) -> Option<Vec<u8>> {
+    /// between which and it names were moved. It was there before, as far as `was_there` tells. There is none if that would be
+    /// the root, has programs in it, or was full.
+    pub(crate) fn slow(&self, executables: &[Vec<u8>], was_there: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let slow = self.known.iter().filter_map(|(dev, device)| Some((dev, device, device.synced.as_ref()?)));
         let (_, device, synced) = slow.max_by_key(|(dev, _, synced)| (synced.waited_ns, **dev))?;
         if synced.waited_ns < BIN_NS || device.full_at.is_some() || self.pairs.len() >= PAIRS_MAX {
@@ -102,6 +103,9 @@ impl Devices {
         }
         let mut place = synced.place.clone();
         loop {
+            while place.len() > 1 && !was_there(&place) {
+                place.truncate(parent_of(&place).len());
+            }
             let is_in = |directory: &[u8]| common(&place, directory) == place.len();
             let outside = self.pairs.iter().find_map(|(from, to)| match (is_in(from), is_in(to)) {
                 (true, false) => Some(to),
@@ -191,17 +195,21 @@ mod tests {
             devices.has(7, path);
         }
         devices.synced(7, b"/var/db/a/1", BIN_NS - 1);
-        assert_eq!(devices.slow(&programs), None, "too short a time");
+        assert_eq!(devices.slow(&programs, |_| true), None, "too short a time");
         devices.synced(7, b"/var/db/a/2", 1);
         devices.moved(b"/tmp/x", b"/usr/y");
-        assert_eq!(devices.slow(&programs).as_deref(), Some(&b"/var/db/a"[..]));
+        assert_eq!(devices.slow(&programs, |_| true).as_deref(), Some(&b"/var/db/a"[..]));
+        // It was made during the recording, and what it is in was there.
+        let was_there = |path: &[u8]| path == b"/var/db" || path == b"/var";
+        assert_eq!(devices.slow(&programs, was_there).as_deref(), Some(&b"/var/db"[..]));
+        assert_eq!(devices.slow(&programs, |_| false), None);
         devices.moved(b"/var/db/b/x", b"/var/db/a/x");
-        assert_eq!(devices.slow(&programs).as_deref(), Some(&b"/var/db"[..]));
+        assert_eq!(devices.slow(&programs, |_| true).as_deref(), Some(&b"/var/db"[..]));
         devices.moved(b"/var/log/x", b"/var/db/c/d/x");
-        assert_eq!(devices.slow(&programs).as_deref(), Some(&b"/var"[..]));
-        assert_eq!(devices.slow(&[b"/var/bin/x".to_vec()]), None);
+        assert_eq!(devices.slow(&programs, |_| true).as_deref(), Some(&b"/var"[..]));
+        assert_eq!(devices.slow(&[b"/var/bin/x".to_vec()], |_| true), None);
         devices.moved(b"/var/db/x", b"/etc/x");
-        assert_eq!(devices.slow(&programs), None, "nothing but the root is left");
+        assert_eq!(devices.slow(&programs, |_| true), None, "nothing but the root is left");
     }
 
     #[test]
